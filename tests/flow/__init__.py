@@ -1,0 +1,1 @@
+"""The whole way: real processes, a real database, from a task's row to what its function did."""

@@ -1,0 +1,8 @@
+"""The test project's only app."""
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    name = "tests.project.shop"
+    label = "shop"
