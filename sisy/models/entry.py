@@ -1,0 +1,63 @@
+"""How new tasks enter the database: one way for one task and for many.
+
+models/task.py and models/queries.py call `prepare`, then insert the rows, then `enter` in the same transaction.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.db import connections, router
+
+from sisy.errors import InvalidTime
+from sisy.transitions import planning
+from sisy.transitions.atomic import announce_tasks
+
+if TYPE_CHECKING:
+    from sisy.models.task import Task
+
+
+def prepare(task: "Task", *, now: datetime) -> None:
+    """Check a new task and give the scheduler's columns their first values.
+
+    Raises:
+        InvalidInput: a value is wrong, or there is no slot before its end.
+    """
+    task.created_at = task.modified_at = now
+    task.check_values()
+    task.error, task.schedule_version, task.last_run, task.runs_created = "", 0, None, 0
+    runs_at_once = task.is_one_shot or not task.wait_for_schedule
+    starts_later = task.start_running is not None and task.start_running > now
+    if runs_at_once and starts_later:
+        task.next_run = task.start_running
+    elif runs_at_once and task.enabled:
+        task.runs_created, task.last_run = 1, now
+        task.next_run = task.slot_after(now)
+    else:
+        task.next_run = task.slot_after(now)
+    if task.next_run is None and not task.runs_created:
+        raise InvalidTime(
+            f"schedule {task.schedule!r} ({task.zone_name}) has no slot before end_running, "
+            f"{task.end_running and task.end_running.isoformat()}. Give a later end, or another schedule.",
+            field="end_running",
+        )
+
+
+def insert(tasks: Sequence["Task"], *, now: datetime) -> None:
+    """Insert prepared tasks in one statement, or one by one where the database does not tell the new keys."""
+    using = router.db_for_write(type(tasks[0]))
+    rows = type(tasks[0])._base_manager.using(using)
+    if connections[using].features.can_return_rows_from_bulk_insert:
+        rows.bulk_create(tasks)
+    else:
+        for task in tasks:
+            task.save_base(force_insert=True, using=using)
+    enter(tasks, now=now)
+
+
+def enter(tasks: Sequence["Task"], *, now: datetime) -> None:
+    """Do what follows from inserting tasks, in the same transaction."""
+    planning.insert_first_runs([task for task in tasks if task.runs_created], now=now)
+    announce_tasks("scheduled", [task for task in tasks if task.next_run is not None])
+    for task in tasks:
+        task.remember()

@@ -1,0 +1,109 @@
+"""RUNNING -> READY, or an end, without an outcome: released by its worker, or rescued from a dead one.
+
+The engine releases and expires, maintenance.py rescues.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sisy import policy
+from sisy.rows.run import Run, RunStatus
+from sisy.transitions.atomic import alias, announce, locked, tried_again, write
+from sisy.transitions.claims import from_now, lock_held
+from sisy.transitions.endings import CANCELLED_BY_USER, end
+
+WORKER_DIED = "its worker died or lost contact while it ran"
+
+
+@tried_again
+def release(runs: Sequence[Run], *, now: datetime) -> int:
+    """Hand claimed runs of one worker whose functions were not called back at once; return how many.
+
+    Args:
+        runs: the runs, as they were claimed.
+        now: what is written as the end of those that were cancelled meanwhile.
+    """
+    with write():
+        held = lock_held({run.pk: run.claim for run in runs})
+        back = [run for run in runs if run.pk in held]
+        for run in back:
+            run.task_id = held[run.pk].task_id
+            run.cancel_requested_at, run.reason = held[run.pk].cancel_requested_at, held[run.pk].reason
+        _hand_back([run for run in back if run.cancel_requested_at is None], event="released")
+        _cancel((run for run in back if run.cancel_requested_at is not None), now=now)
+    return len(back)
+
+
+@tried_again
+def expire(held: Mapping[int, uuid.UUID]) -> int:
+    """End the leases of a worker that goes away at once, so that others need not wait for them; return how many.
+
+    Args:
+        held: the token with which each run was claimed, by the run's key.
+    """
+    with write():
+        mine = list(lock_held(held))
+        return Run.objects.using(alias()).filter(pk__in=mine).update(lease_expires_at=from_now(timedelta(seconds=-1)))
+
+
+@tried_again
+def rescue(*, now: datetime, max_crashes: int, limit: int = 500) -> list[Run]:
+    """Take runs whose lease expired from their dead worker: READY again, LOST, or CANCELLED if somebody asked for that.
+
+    Args:
+        now: what is written as the end of those that are over.
+        max_crashes: how often a run is handed out again.
+        limit: the most runs to rescue at once.
+
+    Returns:
+        the runs, as they are now.
+    """
+    if not Run.objects.using(alias()).expired().exists():  # the usual case costs one query and no transaction
+        return []
+    with write():
+        runs = list(locked(Run.objects.expired().order_by("pk"), skip=True)[:limit])
+        again: list[Run] = []
+        lost: list[Run] = []
+        for run in runs:
+            if run.cancel_requested_at is None:
+                (again if _count_crash(run, max_crashes=max_crashes) == "ready" else lost).append(run)
+        for crashes in {run.crashes for run in again}:
+            _hand_back([run for run in again if run.crashes == crashes], event="rescued")
+        _end(lost, status=RunStatus.LOST, reason=WORKER_DIED, now=now)
+        _cancel((run for run in runs if run.cancel_requested_at is not None), now=now)
+    return runs
+
+
+def _count_crash(run: Run, *, max_crashes: int) -> policy.Fate:
+    fate, run.crashes = policy.after_crash(
+        started=run.started_at is not None, at_most_once=run.at_most_once, crashes=run.crashes, max_crashes=max_crashes
+    )
+    return "lost" if run.task_id is None else fate  # without its task there is nothing to run again
+
+
+def _hand_back(runs: Sequence[Run], *, event: str) -> None:
+    """Make locked runs READY again; all of them have the same count of crashes."""
+    if not runs:
+        return
+    values = {
+        "status": RunStatus.READY, "worker": None, "claim": None, "lease_expires_at": None,
+        "started_at": None, "crashes": runs[0].crashes,
+    }  # fmt: skip
+    Run.objects.using(alias()).filter(pk__in=[run.pk for run in runs]).update(**values)
+    for run in runs:
+        for column, value in values.items():
+            setattr(run, column, value)
+    announce(event, runs)
+
+
+def _cancel(runs: Iterable[Run], *, now: datetime) -> None:
+    for run in runs:
+        _end([run], status=RunStatus.CANCELLED, reason=run.reason or CANCELLED_BY_USER, now=now)
+
+
+def _end(runs: Sequence[Run], *, status: RunStatus, reason: str, now: datetime) -> None:
+    for run in runs:
+        run.status, run.reason, run.finished_at = status, reason, now
+        run.claim = run.lease_expires_at = None
+    end(runs, now=now)
