@@ -1,0 +1,95 @@
+"""What a tick does: due tasks become runs, and the rows are kept in order.
+
+HeartbeatConsumer, sisy_heartbeat (when the layer refuses) and testing.py call `tick`; any number of them at once.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from sisy import maintenance, policy, signals
+from sisy.errors import SisyError
+from sisy.models import Task
+from sisy.rows.tasks import readable
+from sisy.transitions import planning
+from sisy.transitions.atomic import locked, tried_again, write
+
+_log = logging.getLogger("sisy.scheduler")
+_BATCH = 500  # tasks in one transaction: large enough to be fast, small enough not to keep their rows locked for long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticked:
+    """What one tick did.
+
+    Args:
+        now: the instant for which it looked.
+        ready: runs that may start.
+        skipped: runs that the overlap policy left out.
+        missed: rows for slots that passed.
+        parked: tasks set aside because of an error.
+        next_slot: the earliest slot after this tick that is known, or None.
+    """
+
+    now: datetime
+    ready: int
+    skipped: int
+    missed: int
+    parked: int
+    next_slot: datetime | None
+
+
+def tick(now: datetime) -> Ticked:
+    """Create the runs of all due tasks, and do the rows' housekeeping.
+
+    Args:
+        now: the instant to look from, aware.
+    """
+    ready = skipped = missed = parked = 0
+    while True:
+        enqueued, errors, seen = _enqueue_batch(now)
+        ready += len(enqueued.ready) + len(enqueued.waiting)
+        skipped, missed, parked = skipped + len(enqueued.skipped), missed + len(enqueued.missed), parked + errors
+        if seen < _BATCH:
+            break
+    maintenance.keep_in_order(now)
+    ticked = Ticked(now=now, ready=ready, skipped=skipped, missed=missed, parked=parked, next_slot=next_slot(now))
+    signals.tick.send_robust(sender=tick, ticked=ticked)
+    return ticked
+
+
+def next_slot(after: datetime) -> datetime | None:
+    """Return the earliest slot after an instant that any enabled task announces, or None."""
+    slots = Task.objects.enabled().filter(next_run__gt=after).order_by("next_run")
+    slot: datetime | None = slots.values_list("next_run", flat=True).first()
+    return slot
+
+
+@tried_again
+def _enqueue_batch(now: datetime) -> tuple[planning.Enqueued, int, int]:
+    """Handle up to _BATCH due tasks in one transaction; return their runs, how many were parked, how many were due."""
+    due = Task.objects.due(now)
+    if not due.exists():  # the usual case costs one query and no transaction
+        return planning.Enqueued(), 0, 0
+    with write():
+        tasks, errors = readable(locked(due, skip=True)[:_BATCH])
+        planned: list[tuple[Task, policy.Plan]] = []
+        for task in tasks:
+            plan = _plan(task, now=now)
+            if isinstance(plan, policy.Plan):
+                planned.append((task, plan))
+            else:
+                errors[task.pk] = plan
+        planning.park(errors)
+        return planning.enqueue(planned, now=now), len(errors), len(tasks) + len(errors)
+
+
+def _plan(task: Task, *, now: datetime) -> policy.Plan | str:
+    """Plan one task, or say what is wrong with its row: one bad row must not stop the others."""
+    try:
+        return policy.plan(task.timetable(), now=now)
+    except SisyError as error:
+        return str(error)
+    except Exception as error:  # whatever somebody wrote into the row by SQL
+        _log.exception("Task %s can't be planned", task.pk, extra={"task_id": task.pk})
+        return f"{type(error).__name__}: {error}"
