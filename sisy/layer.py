@@ -1,0 +1,181 @@
+"""The only caller of the channel layer: ticks and nudges, with a deadline, never raising.
+
+Heartbeat and observers call `send_tick`, `nudge` and `kick`; an engine registers a bell, so that what happens in its
+own process reaches it without the layer. A message that can't be sent costs time, never a run.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from channels.exceptions import ChannelFull
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
+
+from sisy import conf
+from sisy.backoff import Backoff
+from sisy.messages import Nudge, Tick
+
+_log = logging.getLogger("sisy.layer")
+_DEADLINE: Final = 1.0  # seconds that one send may take
+
+Bell = Callable[[Tick | Nudge], None]
+
+
+class ChannelLayer(Protocol):
+    """What sisy uses of a channel layer."""
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Put a message on a channel."""
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """Wait for a message on a channel."""
+
+
+def configured() -> ChannelLayer | None:
+    """Return the layer that SISY["CHANNEL_LAYER"] names, or None when CHANNEL_LAYERS does not have it."""
+    layer: ChannelLayer | None = get_channel_layer(conf.current().channel_layer)
+    return layer
+
+
+def is_local(layer: object) -> bool:
+    """Tell whether messages on this layer stay in this process."""
+    return layer is None or isinstance(layer, InMemoryChannelLayer)
+
+
+def use_in_memory_layer() -> ChannelLayer:
+    """Give this process a layer of its own when none is configured; for the one-process command."""
+    layer = configured()
+    if layer is None:
+        layer = InMemoryChannelLayer()
+        channel_layers.set(conf.current().channel_layer, layer)
+    return layer
+
+
+async def send_tick() -> bool:
+    """Send a tick from async code; return whether somebody may receive it (or the layer is full of ticks already)."""
+    layer = configured()
+    if layer is None or (is_local(layer) and not _bells):  # the in-memory layer, and no engine in this process
+        return False
+    return await _send(layer, conf.current().heartbeat_channel, Tick().to_message())
+
+
+def nudge(queues: Iterable[str]) -> None:
+    """Tell workers that there are runs in these queues; returns at once.
+
+    A nudge goes to the queue's own channel and to the common one, to which the workers of all queues listen.
+    """
+    _ring(Nudge())
+    channel = conf.current().run_channel
+    _sender.send({channel: Nudge(), **{f"{channel}.{queue}": Nudge() for queue in queues}})
+
+
+def kick() -> None:
+    """Ask for a tick soon, since a task's next slot comes before the next boundary; returns at once."""
+    _ring(Tick())
+    _sender.send({conf.current().heartbeat_channel: Tick()})
+
+
+def add_bell(bell: Bell) -> None:
+    """Have a function called, from any thread, for each tick and nudge that this process sends."""
+    _bells.append(bell)
+
+
+def remove_bell(bell: Bell) -> None:
+    """Undo `add_bell`."""
+    if bell in _bells:
+        _bells.remove(bell)
+
+
+_bells: list[Bell] = []
+
+
+def _ring(message: Tick | Nudge) -> None:
+    for bell in list(_bells):
+        bell(message)
+
+
+async def _send(layer: ChannelLayer, channel: str, message: dict[str, Any]) -> bool:
+    try:
+        await asyncio.wait_for(layer.send(channel, message), _DEADLINE)
+    except ChannelFull:
+        pass  # whoever reads it will look anyway
+    except Exception as error:  # each layer has errors of its own, and none may reach a caller
+        _log.debug("Sending to %s failed: %r", channel, error)
+        return False
+    return True
+
+
+class _Sender:
+    """One daemon thread with one event loop and one layer, started by the first message; it coalesces by channel."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: dict[str, Tick | Nudge] = {}
+        self._awake = threading.Event()
+        self._idle = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def send(self, messages: dict[str, Tick | Nudge]) -> None:
+        """Send each message to its channel, soon."""
+        if is_local(configured()):
+            return
+        with self._lock:
+            self._pending.update(messages)
+            self._idle.clear()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sisy-nudges", daemon=True)
+                self._thread.start()
+        self._awake.set()
+
+    def flush(self, timeout: float = _DEADLINE) -> None:
+        """Wait until everything is sent, for at most `timeout` seconds."""
+        if self._thread is not None:
+            self._idle.wait(timeout)
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            backoff = Backoff(
+                "Nudging workers through the channel layer", meanwhile="workers go on by polling", log=_log
+            )
+            layer = channel_layers.make_backend(conf.current().channel_layer)
+            not_before = 0.0
+            while True:
+                self._awake.wait()
+                self._awake.clear()
+                with self._lock:
+                    batch, self._pending = self._pending, {}
+                if batch and time.monotonic() >= not_before:
+                    failure = runner.run(_send_all(layer, batch))
+                    not_before = 0.0 if failure is None else time.monotonic() + backoff.failed(failure)
+                    if failure is None:
+                        backoff.worked()
+                if not self._pending:
+                    self._idle.set()
+
+
+async def _send_all(layer: ChannelLayer, batch: dict[str, Tick | Nudge]) -> Exception | None:
+    """Send a batch; return what went wrong first, and leave out the rest then."""
+    for channel, message in batch.items():
+        try:
+            await asyncio.wait_for(layer.send(channel, message.to_message()), _DEADLINE)
+        except ChannelFull:
+            continue
+        except Exception as error:  # each layer has errors of its own
+            return error
+    return None
+
+
+def _start_afresh() -> None:
+    """A forked child has no sender thread: give it a new one."""
+    global _sender
+    _sender = _Sender()
+
+
+_sender = _Sender()
+os.register_at_fork(after_in_child=_start_afresh)
+atexit.register(lambda: _sender.flush())

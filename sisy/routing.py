@@ -1,0 +1,49 @@
+"""The channels that sisy consumes.
+
+For plain `runworker`, the project's ASGI application passes them on:
+
+    ProtocolTypeRouter({"http": ..., "channel": ChannelNameRouter(sisy.routing.channels)})
+
+sisy_worker and sisy need no routing in the project.
+"""
+
+from typing import Any
+
+from channels.routing import ChannelNameRouter
+
+from sisy import conf
+from sisy.consumers import HeartbeatConsumer, RunConsumer
+
+
+class _Channels(dict[str, Any]):
+    """Channel name -> application; every queue's channel is known, whatever the queue is called."""
+
+    def __init__(self) -> None:
+        settings = conf.current()
+        names = (settings.heartbeat_channel, settings.run_channel)
+        super().__init__({name: _application_of(name) for name in names})  # so that it can be merged with others
+
+    def __contains__(self, channel: object) -> bool:
+        return isinstance(channel, str) and _application_of(channel) is not None
+
+    def __missing__(self, channel: str) -> Any:
+        application = _application_of(channel)
+        if application is None:
+            raise KeyError(channel)
+        return application
+
+
+def _application_of(channel: str) -> Any:
+    settings = conf.current()
+    if channel == settings.heartbeat_channel:
+        return HeartbeatConsumer.as_asgi()
+    if channel == settings.run_channel or channel.startswith(f"{settings.run_channel}."):
+        return RunConsumer.as_asgi()
+    return None
+
+
+channels: dict[str, Any] = _Channels()
+"""What to give to ChannelNameRouter."""
+
+application = ChannelNameRouter(channels)
+"""The application that sisy_worker uses."""

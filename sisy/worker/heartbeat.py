@@ -1,0 +1,100 @@
+"""The heartbeat: a tick at each boundary, and early ones for slots in between.
+
+The commands sisy_heartbeat and sisy run it; any number may run at once. Where the channel layer refuses the tick, the
+heartbeat does the tick's work itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.utils import timezone
+
+from sisy import conf, layer, policy, scheduler
+from sisy.backoff import Backoff
+
+T = TypeVar("T")
+
+_log = logging.getLogger("sisy.heartbeat")
+
+_LOOK_AFTER = timedelta(milliseconds=250)  # a tick's work is done by then, and the next slots are known
+_LONGEST_SLEEP = timedelta(seconds=1)  # so that a clock that was set is noticed, and a laptop that slept
+
+
+class Heartbeat:
+    """Ticks until it is stopped.
+
+    Args:
+        interval: time between two boundaries.
+    """
+
+    def __init__(self, *, interval: timedelta) -> None:
+        self.interval = interval
+        self.ticks = 0
+        self._stopped = asyncio.Event()
+        self._trouble = Backoff("Ticking", meanwhile="due tasks wait", log=_log, longest=5.0)
+
+    def stop(self) -> None:
+        """End `beat` soon."""
+        self._stopped.set()
+
+    async def beat(self) -> None:
+        """Tick now, for what is overdue, then at each boundary, and early where a slot comes before it."""
+        while not self._stopped.is_set():
+            ticked = timezone.now()
+            await self.tick()
+            await self._wait(ticked)
+
+    async def tick(self) -> None:
+        """Send one tick; do its work here when nobody can take it."""
+        self.ticks += 1
+        if not await layer.send_tick():
+            await self._tick_here()
+
+    async def _wait(self, ticked: datetime) -> None:
+        """Sleep until the next boundary or an earlier slot; a clock that is set meanwhile ends it too.
+
+        Args:
+            ticked: when the last tick was sent; slots up to it belong to that tick.
+        """
+        boundary, slot = policy.next_boundary(ticked, self.interval), None
+        look_at = ticked + _LOOK_AFTER
+        while not self._stopped.is_set():
+            now = timezone.now()
+            if now >= boundary or (slot is not None and now >= slot) or now < ticked - _LONGEST_SLEEP:
+                return
+            if now >= look_at:
+                slot = await self._slot_after(ticked)
+                look_at = now + conf.current().poll_interval
+            pause = min(boundary, look_at, slot or boundary) - timezone.now()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), max(0.0, min(pause, _LONGEST_SLEEP).total_seconds()))
+
+    async def _slot_after(self, instant: datetime) -> datetime | None:
+        """Return the earliest slot after an instant, or None, also when the database can't be asked."""
+        try:
+            return await sync_to_async(_with_fresh_connection, thread_sensitive=False)(scheduler.next_slot, instant)
+        except (DatabaseError, InterfaceError) as error:
+            _log.debug("The next slot is not known: %s", error)
+            return None
+
+    async def _tick_here(self) -> None:
+        try:
+            await sync_to_async(_with_fresh_connection, thread_sensitive=False)(scheduler.tick, timezone.now())
+            self._trouble.worked()
+        except (DatabaseError, InterfaceError) as error:
+            await asyncio.sleep(self._trouble.failed(error))
+
+
+def _with_fresh_connection(function: Callable[[datetime], T], now: datetime) -> T:
+    """Call a function in a thread of asyncio's pool without keeping a connection there."""
+    close_old_connections()
+    try:
+        return function(now)
+    finally:
+        connection.close()

@@ -1,0 +1,159 @@
+"""Channels' Worker with sisy's manners: it reconnects, takes only what it knows, and drains when asked to stop.
+
+The commands sisy_worker and sisy run it. Messages go through the consumers, as with Channels' own worker.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asgiref.server import StatelessServer
+from channels.routing import ChannelNameRouter
+from channels.worker import Worker
+from django.core.management.base import CommandError
+from django.db import OperationalError, ProgrammingError
+
+from sisy import conf, layer
+from sisy.backoff import Backoff
+from sisy.messages import from_message
+from sisy.models import Worker as WorkerRow
+from sisy.worker.engine import Engine
+from sisy.worker.heartbeat import Heartbeat
+
+_log = logging.getLogger("sisy.worker")
+
+EXIT_ABANDONED: Final = 75
+"""Exit code of a worker that left runs behind which did not end in time (EX_TEMPFAIL)."""
+
+EXIT_RECYCLE: Final = 76
+"""What `work` returns when the process shall be started anew, since a function in it can't be stopped."""
+
+_SAME_SIGNAL_SECONDS: Final = 0.5  # process managers signal a process and its group: that is one request
+_IDLE_POP_SECONDS: Final = 2.0  # a pop that times out after this long was idle; earlier, the layer is in trouble
+
+
+class SisyWorker(Worker):
+    """Listens to channels and runs an engine until SIGTERM or SIGINT, or until a burst is over.
+
+    Args:
+        application: the ASGI application that the messages go to.
+        channels: the channels to listen to.
+        channel_layer: the layer, or None: then it works by polling alone.
+        engine: the engine of this process.
+        heartbeat: ticks within this process, or None.
+    """
+
+    def __init__(
+        self,
+        application: ChannelNameRouter,
+        channels: Sequence[str],
+        channel_layer: layer.ChannelLayer | None,
+        *,
+        engine: Engine,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        StatelessServer.__init__(self, application)  # type: ignore[no-untyped-call]
+        self.channels = list(channels)
+        self.channel_layer = channel_layer  # type: ignore[assignment]  # None is fine here
+        self.exit_code = 0
+        self.dropped = 0
+        self._engine = engine
+        self._heartbeat = heartbeat
+        self._asked_to_stop = 0
+        self._asked_at = 0.0
+
+    def work(self) -> int:
+        """Work until asked to stop, then drain; return the exit code.
+
+        Raises:
+            CommandError: the database can't be used at all.
+        """
+        try:
+            WorkerRow.objects.exists()
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(
+                f"The database can't be used: {error}. Is it running, and were the migrations run (manage.py migrate)?"
+            ) from error
+        self.run()  # type: ignore[no-untyped-call]
+        return 0 if self.exit_code == EXIT_RECYCLE and self._asked_to_stop else self.exit_code
+
+    async def handle(self) -> None:
+        """Work until asked to stop, then drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._ask_to_stop, number)
+        self._engine.start()
+        side_jobs = [] if self.channel_layer is None else [self.listener(channel) for channel in self.channels]
+        if self._heartbeat is not None:
+            side_jobs.append(self._heartbeat.beat())
+        tasks = [asyncio.create_task(job) for job in side_jobs]
+        try:
+            await self._until_stopped(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._drain()
+
+    async def listener(self, channel: str) -> None:
+        """Pass on what arrives on one channel; nothing that arrives, and no outage, ends it."""
+        trouble = Backoff(f"Listening to the channel {channel}", meanwhile="this worker polls the database", log=_log)
+        while True:
+            began = time.monotonic()
+            try:
+                message = await self.channel_layer.receive(channel)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # each layer and each broken message has errors of its own
+                if "Timeout" in type(error).__name__ and time.monotonic() - began > _IDLE_POP_SECONDS:
+                    continue
+                await asyncio.sleep(trouble.failed(error))
+                continue
+            trouble.worked()
+            await self._pass_on(channel, message)
+
+    async def _pass_on(self, channel: str, message: Any) -> None:
+        if from_message(message) is None:
+            self.dropped += 1
+            log = _log.warning if self.dropped == 1 else _log.debug
+            log("A message on %s is none of sisy's and was dropped (%s so far)", channel, self.dropped)
+            return
+        scope = {"type": "channel", "channel": channel}
+        await self.get_or_create_application_instance(channel, scope).put(message)  # type: ignore[no-untyped-call]
+
+    def _ask_to_stop(self, number: int) -> None:
+        now = time.monotonic()
+        if self._asked_to_stop and now - self._asked_at < _SAME_SIGNAL_SECONDS:
+            return
+        self._asked_to_stop, self._asked_at = self._asked_to_stop + 1, now
+        if self._asked_to_stop == 1:
+            _log.info("%s: claiming nothing more, waiting for what is running", signal.Signals(number).name)
+            self._engine.stop()
+        else:
+            _log.warning("%s again: not waiting any longer", signal.Signals(number).name)
+
+    async def _until_stopped(self, tasks: Sequence["asyncio.Task[None]"]) -> None:
+        while not self._asked_to_stop and not self._engine.drained.is_set():
+            if self._engine.needs_recycling and not self.exit_code:
+                _log.error("A function ignored its timeout or cancellation; this process drains and starts anew")
+                self.exit_code = EXIT_RECYCLE
+                return
+            for task in tasks:
+                if task.done():
+                    task.result()
+                    raise RuntimeError("a loop of sisy ended")
+            await asyncio.sleep(0.05)
+
+    async def _drain(self) -> None:
+        self._engine.stop()
+        deadline = time.monotonic() + conf.current().drain_timeout.total_seconds()
+        while not self._engine.drained.is_set():
+            if time.monotonic() > deadline or self._asked_to_stop > 1:
+                loop = asyncio.get_running_loop()
+                if await loop.run_in_executor(None, self._engine.abandon):
+                    self.exit_code = self.exit_code or EXIT_ABANDONED
+                return
+            await asyncio.sleep(0.02)

@@ -1,0 +1,230 @@
+"""The pump: claims runs, offers them to the pool, writes how they ended; all in one thread, in batches.
+
+engine.py starts it. While it writes one batch, the next gathers, and the slots go on with what was claimed ahead.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.utils import timezone
+
+import sisy
+from sisy import conf
+from sisy.backoff import Backoff
+from sisy.messages import Poll
+from sisy.models import Run, RunStatus, Worker
+from sisy.transitions import claims, endings, returns
+from sisy.transitions.endings import Outcome
+from sisy.worker.pool import Pool
+
+_log = logging.getLogger("sisy.worker")
+
+_PREFETCH_SECONDS: Final = 0.05  # claim what the slots can run in this time, so that they do not wait for the database
+_MOST_IN_HAND: Final = 200  # unstarted runs that a dead worker delays, and the size of a batch
+_SLOW_SECONDS: Final = 0.5  # unstarted runs that waited this long for a slot are given back
+_WRITE_START_AFTER: Final = 0.3  # shorter runs write their start with their end
+_GLANCE: Final = 0.1  # how often it looks while runs are under way
+
+
+class Pump:
+    """Moves runs between the database and a pool.
+
+    Args:
+        worker: the id of the worker.
+        queues: the queues to serve, or None for all.
+        concurrency: runs at the same time.
+        burst: whether to end when nothing is ready any more.
+    """
+
+    def __init__(self, *, worker: uuid.UUID, queues: Sequence[str] | None, concurrency: int, burst: bool) -> None:
+        self.drained = threading.Event()
+        self.pool = Pool(concurrency=concurrency, on_ended=self.ring)
+        self.next_poll = 0.0
+        self._worker = worker
+        self._queues = queues
+        self._burst = burst
+        self._bell = threading.Event()
+        self._stopping = threading.Event()
+        self._registered = False
+        self._message: dict[str, Any] | None = None
+        self._more = True  # nobody has looked yet
+        self._unwritten: list[Outcome] = []
+        self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
+        self._not_before = 0.0
+
+    def ring(self) -> None:
+        """Look what has ended; from any thread."""
+        if not self._bell.is_set():
+            self._bell.set()
+
+    def wake(self, message: Mapping[str, Any] | None = None) -> None:
+        """Look for runs; from any thread.
+
+        Args:
+            message: the channel message that says so; task functions receive it.
+        """
+        if message is not None:
+            self._message = dict(message)
+        self._more = True
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Claim nothing more, hand back what has not started, end when the rest is over; from any thread."""
+        self._stopping.set()
+        self._bell.set()
+
+    def held(self) -> dict[int, uuid.UUID]:
+        """Return the tokens of all runs whose end is not written yet, by their keys; from any thread."""
+        unwritten = {o.run.pk: o.claim for o in list(self._unwritten) if o.claim is not None}
+        return self.pool.held() | unwritten
+
+    def run(self) -> None:
+        """Pump until drained."""
+        while True:
+            self._bell.wait(self._pause())
+            self._bell.clear()
+            if time.monotonic() < self._not_before:
+                continue
+            try:
+                done = self._turn()
+            except (OperationalError, InterfaceError) as error:
+                connection.close()
+                self._not_before = time.monotonic() + self._trouble.failed(error)
+                continue
+            self._trouble.worked()
+            if done:
+                break
+        self._unregister()
+        self.drained.set()
+
+    def _turn(self) -> bool:
+        """Write what ended, claim more; return whether everything is done and the pump shall end."""
+        if not self._registered:
+            self._register()
+        self._write_ended()
+        self._write_starts()
+        if self._stopping.is_set():
+            self._give_back(self.pool.take_unstarted())
+            return self.pool.is_empty and not self._unwritten
+        self._give_back_slow()
+        idle = self._claim() == 0 and self.pool.is_empty and not self._unwritten
+        return self._burst and idle and not self._more
+
+    def _pause(self) -> float:
+        """Return how long to sleep unless the bell rings, in seconds."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return self._not_before - now
+        if self._unwritten or (self._more and self._room() > 0):
+            return 0
+        if self.pool.in_hand or self._stopping.is_set():
+            return _GLANCE
+        return max(0.0, self.next_poll - now)
+
+    def _write_ended(self) -> None:
+        """Write all outcomes there are, many in one transaction."""
+        self._unwritten += self.pool.take_ended()
+        while self._unwritten:
+            batch = self._unwritten[:_MOST_IN_HAND]
+            try:
+                endings.finish(batch, now=timezone.now())
+            except (OperationalError, InterfaceError):
+                raise
+            except DatabaseError:
+                self._finish_one_by_one(batch)
+            del self._unwritten[: len(batch)]
+
+    def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
+        """One outcome can't be stored: write the others, and that one as failed."""
+        for outcome in batch:
+            try:
+                endings.finish([outcome], now=timezone.now())
+            except (OperationalError, InterfaceError):
+                raise
+            except DatabaseError as error:
+                _log.exception("The outcome of run %s can't be stored", outcome.run.pk)
+                run = outcome.run
+                run.status, run.reason = RunStatus.FAILED, f"its outcome could not be stored: {error}"[:255]
+                run.result, run.errors, run.finished_at = None, [], run.finished_at or timezone.now()
+                endings.finish([Outcome(run=run, claim=outcome.claim)], now=timezone.now())
+
+    def _write_starts(self) -> None:
+        for flight in self.pool.flights():
+            if not flight.start_written and flight.started_at is not None and flight.age > _WRITE_START_AFTER:
+                flight.start_written = True
+                claims.start([flight.run], now=flight.started_at)
+
+    def _give_back_slow(self) -> None:
+        """Give back what waits for a slot while slow runs have them all: another worker may be free."""
+        flights = self.pool.flights()
+        if len(flights) < self.pool.concurrency or not self.pool.unstarted:
+            return
+        if all(flight.age > _SLOW_SECONDS for flight in flights):
+            self.pool.average_seconds = max(self.pool.average_seconds, _SLOW_SECONDS)
+            self._give_back(self.pool.take_unstarted())
+
+    def _give_back(self, runs: Sequence[Run]) -> None:
+        if runs:
+            returns.release(runs, now=timezone.now())
+
+    def _claim(self) -> int:
+        """Claim as many runs as can be used, if there may be some; return how many."""
+        now = time.monotonic()
+        room = self._room()
+        if room <= 0 or not (self._more or now >= self.next_poll):
+            return 0
+        message, self._message = self._message or Poll().to_message(), None
+        self._more = False  # before the query: a bell that rings meanwhile counts
+        settings = conf.current()
+        self.next_poll = now + settings.poll_interval.total_seconds()
+        runs = claims.claim(
+            worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now()
+        )
+        if len(runs) == room:
+            self._more, self._message = True, self._message or message
+        else:
+            self._look_again_at(Run.objects.next_start(timezone.now(), queues=self._queues))
+        if runs:
+            self.pool.offer(runs, message=message)
+        return len(runs)
+
+    def _look_again_at(self, instant: datetime | None) -> None:
+        """Poll earlier for a run that is to start later: a retry, a jittered slot, a host whose clock is ahead."""
+        if instant is not None:
+            seconds = max(0.0, (instant - timezone.now()).total_seconds())
+            self.next_poll = min(self.next_poll, time.monotonic() + seconds)
+
+    def _room(self) -> int:
+        """Return how many runs to claim: free slots and what runs in a moment; 0 while half of that is in hand."""
+        average = self.pool.average_seconds
+        ahead = min(_MOST_IN_HAND, int(self.pool.concurrency * _PREFETCH_SECONDS / average)) if average else 0
+        wanted = self.pool.concurrency + ahead
+        return wanted - self.pool.in_hand if self.pool.in_hand <= wanted // 2 or not ahead else 0
+
+    def _register(self) -> None:
+        now = timezone.now()
+        Worker.objects.create(
+            id=self._worker,
+            host=socket.gethostname()[:255],
+            pid=os.getpid(),
+            version=sisy.__version__,
+            queues=self._queues,
+            concurrency=self.pool.concurrency,
+            started_at=now,
+            seen_at=now,
+        )
+        self._registered = True
+
+    def _unregister(self) -> None:
+        try:
+            Worker.objects.filter(pk=self._worker).update(stopped_at=timezone.now())
+        except (DatabaseError, InterfaceError) as error:  # for people to look at only: nothing depends on it
+            _log.warning("This worker's end could not be written: %s", error)

@@ -1,0 +1,78 @@
+"""The ticker: ticks when a message asks for it, and early where a slot comes before the next boundary.
+
+engine.py starts it, in a thread of its own: a tick over many tasks delays neither runs nor leases.
+"""
+
+import logging
+import threading
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.utils import timezone
+
+from sisy import conf, policy, scheduler
+from sisy.backoff import Backoff
+
+_log = logging.getLogger("sisy.worker")
+
+_CLOCK_SKEW: Final = timedelta(seconds=2)  # between hosts that keep time at all
+_PATIENCE: Final = timedelta(milliseconds=50)  # an early tick is left to the heartbeat, which knows of most slots too
+
+
+class Ticker:
+    """Ticks in its own thread."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self._bell = threading.Event()
+        self._stopping = threading.Event()
+        self._trouble = Backoff("Ticking", meanwhile="due tasks wait", log=_log, longest=5.0)
+
+    def request(self) -> None:
+        """Tick now; several requests at once are one tick. From any thread."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Tick no more; from any thread."""
+        self._stopping.set()
+        self._bell.set()
+
+    def run(self) -> None:
+        """Tick when asked, until stopped."""
+        early: datetime | None = None
+        while not self._stopping.is_set():
+            told = self._bell.wait(None if early is None else max(0.0, (early - timezone.now()).total_seconds()))
+            self._bell.clear()
+            if self._stopping.is_set():
+                return
+            close_old_connections()
+            early = self._tick(timezone.now(), told=told)
+
+    def _tick(self, now: datetime, *, told: bool) -> datetime | None:
+        """Tick; return when to tick next without being told, or None."""
+        try:
+            ticked = scheduler.tick(now)
+        except (OperationalError, InterfaceError) as error:
+            connection.close()
+            self._stopping.wait(self._trouble.failed(error))
+            return now
+        self._trouble.worked()
+        self.ticks += 1
+        return early_tick(ticked, told=told)
+
+
+def early_tick(ticked: scheduler.Ticked, *, told: bool) -> datetime | None:
+    """Return when to tick next without being told, for a slot that comes before the next boundary; or None.
+
+    Args:
+        ticked: the tick that ended.
+        told: whether a message asked for it. Then it may be meant for a boundary that this host's clock, a little
+            behind the heartbeat's, has not reached yet.
+    """
+    interval = conf.current().heartbeat_interval
+    skew = min(_CLOCK_SKEW, interval / 10) if told else timedelta(0)
+    slot = ticked.next_slot
+    if slot is None or slot >= policy.next_boundary(ticked.now + skew, interval):
+        return None
+    return slot + _PATIENCE
