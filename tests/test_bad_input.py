@@ -145,6 +145,13 @@ def test_a_key_that_the_model_can_not_have_is_refused(pk):
     assert caught.value.field == "pk_override"
 
 
+@pytest.mark.parametrize("pk", ["x" * 256, "a\x00b", "a\ud800b"])
+def test_a_key_that_the_tasks_row_can_not_hold_is_refused(pk):
+    with pytest.raises(InvalidCallable, match="Country") as caught:
+        Task.run_once(f"{SHOP}.models.Country.remind", pk_override=pk)
+    assert caught.value.field == "pk_override"
+
+
 def test_a_key_for_a_callable_without_rows_is_refused():
     with pytest.raises(InvalidCallable, match="pk_override is for instance methods") as caught:
         task_with_callable(tasks.note, pk_override=1)

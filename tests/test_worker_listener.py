@@ -23,6 +23,9 @@ from sisy.worker.listener import EXIT_ABANDONED, SisyWorker
 NUDGE, TICK = Nudge().to_message(), Tick().to_message()
 
 
+at_work = threading.Event()
+
+
 class FakeEngine:
     """Does nothing; drains when the test says so."""
 
@@ -30,7 +33,9 @@ class FakeEngine:
         self.drained = threading.Event()
         self.told: list[str] = []
         self.drains_at_once = True
+        self.needs_recycling = False
         self.left_behind = 0
+        self.needs_recycling = False
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: self.told.append(name)
@@ -90,14 +95,17 @@ def work(worker: SisyWorker, *steps: tuple[float, Callable[[], Any]]) -> int:
 
     thread = threading.Thread(target=take_steps, daemon=True)
     thread.start()
+    at_work.set()
     try:
         return worker.work()
     finally:
+        at_work.clear()
         thread.join(5)
 
 
 def send(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
+    """Return a step that sends this process a signal; not to a worker that has ended, it would hit the test run."""
+    return lambda: os.kill(os.getpid(), number) if at_work.is_set() else None
 
 
 def messages_of(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:

@@ -296,16 +296,16 @@ def test_what_waits_for_a_slot_can_be_taken_back() -> None:
 def test_claims_are_held_until_their_outcome_is_taken() -> None:
     pool = new_pool()
     runs = [claimed(notes), claimed(waits, userdata={"n": "waits"}), claimed(notes)]
-    tokens = {run.claim for run in runs}
+    tokens = {run.pk: run.claim for run in runs}
     pool.offer(runs, message=NUDGE)
     flight_of(pool, runs[1])
-    assert pool.held_claims() == tokens
+    assert pool.held() == tokens
     gate.set()
     wait_for(lambda: not pool.in_hand, 10)
-    assert pool.held_claims() == tokens
+    assert pool.held() == tokens
     assert not pool.is_empty
-    assert {outcome.claim for outcome in pool.take_ended()} == tokens
-    assert pool.held_claims() == set()
+    assert {outcome.run.pk: outcome.claim for outcome in pool.take_ended()} == tokens
+    assert pool.held() == {}
 
 
 def test_each_end_is_told() -> None:

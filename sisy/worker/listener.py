@@ -20,7 +20,7 @@ from sisy import conf, layer
 from sisy.backoff import Backoff
 from sisy.messages import from_message
 from sisy.models import Worker as WorkerRow
-from sisy.worker.engine import Engine
+from sisy.worker.engine import EXIT_LOOP_DIED, Engine
 from sisy.worker.heartbeat import Heartbeat
 
 _log = logging.getLogger("sisy.worker")
@@ -86,10 +86,10 @@ class SisyWorker(Worker):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._ask_to_stop, number)
         self._engine.start()
-        side_jobs = [] if self.channel_layer is None else [self.listener(channel) for channel in self.channels]
+        channels = [] if self.channel_layer is None else self.channels
+        tasks = [asyncio.create_task(self.listener(channel), name=f"listener of {channel}") for channel in channels]
         if self._heartbeat is not None:
-            side_jobs.append(self._heartbeat.beat())
-        tasks = [asyncio.create_task(job) for job in side_jobs]
+            tasks.append(asyncio.create_task(self._heartbeat.beat(), name="heartbeat"))
         try:
             await self._until_stopped(tasks)
         finally:
@@ -140,15 +140,17 @@ class SisyWorker(Worker):
             if self._engine.needs_recycling and not self.exit_code:
                 _log.error("A function ignored its timeout or cancellation; this process drains and starts anew")
                 self.exit_code = EXIT_RECYCLE
+                self._engine.stop()
                 return
             for task in tasks:
                 if task.done():
-                    task.result()
-                    raise RuntimeError("a loop of sisy ended")
+                    _log.critical("The loop %s died; this process ends", task.get_name(), exc_info=task.exception())
+                    self.exit_code = EXIT_LOOP_DIED
+                    self._engine.stop()
+                    return
             await asyncio.sleep(0.05)
 
     async def _drain(self) -> None:
-        self._engine.stop()
         deadline = time.monotonic() + conf.current().drain_timeout.total_seconds()
         while not self._engine.drained.is_set():
             if time.monotonic() > deadline or self._asked_to_stop > 1:

@@ -58,7 +58,7 @@ def supervise(arguments: Sequence[str], *, processes: int) -> int:
     codes: list[int] = []
     while not all(child.done for child in children):
         for child in children:
-            _look_after(child, arguments, stopping=bool(signals), codes=codes)
+            _look_after(child, arguments, signals=signals, codes=codes)
         time.sleep(_GLANCE)
     return max(codes, default=0)
 
@@ -70,14 +70,16 @@ def start_anew() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *_interpreter_options(), *_program(), *sys.argv[1:]])  # noqa: S606 - ours
 
 
-def _look_after(child: _Child, arguments: Sequence[str], *, stopping: bool, codes: list[int]) -> None:
+def _look_after(child: _Child, arguments: Sequence[str], *, signals: Sequence[int], codes: list[int]) -> None:
     if child.done:
         return
     if child.process is None:
-        if stopping:
+        if signals:
             child.done = True
         elif time.monotonic() >= child.not_before:
             child.process, child.started = _start(arguments), time.monotonic()
+            if signals:  # one came while it was being started
+                child.process.send_signal(signal.SIGTERM)
         return
     code = child.process.poll()
     if code is None:
@@ -85,7 +87,7 @@ def _look_after(child: _Child, arguments: Sequence[str], *, stopping: bool, code
             child.backoff.worked()
         return
     child.process = None
-    if stopping or code == 0:  # 0 without being asked: a burst is over
+    if signals or code == 0:  # 0 without being asked: a burst is over
         child.done = True
         codes.append(code if code >= 0 else 128 - code)
         return

@@ -95,7 +95,9 @@ def channel_layers() -> dict[str, Any]:
     if kind == "memory":
         return {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     if kind == "redis":
-        config = {"hosts": REDIS_URL.split(","), "prefix": os.environ.get("SISY_TEST_REDIS_PREFIX", OWN)}
+        # redis-py 8 would end an idle wait after 5 s, which is what channels_redis waits.
+        hosts = [{"address": url, "socket_timeout": 15} for url in REDIS_URL.split(",")]
+        config = {"hosts": hosts, "prefix": os.environ.get("SISY_TEST_REDIS_PREFIX", OWN)}
         return {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
     raise ImproperlyConfigured(f"SISY_TEST_LAYER={kind!r}: choose memory, redis or none")
 
