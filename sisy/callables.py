@@ -21,6 +21,8 @@ from django.db.models import CompositePrimaryKey, Model
 from sisy.errors import InvalidCallable
 from sisy.paths import LAMBDA, MODULE, SCRIPT_MODULES, Place, check_path, find, refusal
 
+PK_MAX_LENGTH = 255  # characters: the column's length
+
 _C_CALLABLES = (
     types.BuiltinFunctionType,
     types.ClassMethodDescriptorType,
@@ -308,9 +310,10 @@ def _pk_text(model: type[Model], value: object) -> str:
         key = _pk_from(field, value)
         text = str(field.value_to_string(SimpleNamespace(**{field.attname: key})))
         comes_back = not _is_empty(key) and _pk_from(field, text) == key
+        text.encode()  # a lone surrogate can't be stored
     except Exception as error:  # fields are other people's code: ValidationError, ValueError, OverflowError ...
         raise _wrong_pk(model, value) from error
-    if not comes_back:
+    if not comes_back or len(text) > PK_MAX_LENGTH or "\x00" in text:
         raise _wrong_pk(model, value)
     return text
 

@@ -44,6 +44,23 @@ def to_utc(value: object, *, field: str) -> datetime:
         ) from None
 
 
+def to_later(value: object, *, field: str, now: datetime) -> datetime | None:
+    """Return an aware datetime that is still to come as UTC; None stays None.
+
+    Raises:
+        InvalidTime: as for `to_utc`, or it is not after `now`.
+
+    >>> to_later(None, field="delay_until", now=datetime(2026, 1, 1, tzinfo=UTC)) is None
+    True
+    """
+    if value is None:
+        return None
+    instant = to_utc(value, field=field)
+    if instant <= now:
+        raise InvalidTime(f"{field} is {instant.isoformat()}, which is in the past. Give a later instant.", field=field)
+    return instant
+
+
 def to_duration(value: object, *, field: str) -> timedelta:
     """Return seconds (int or float) or a timedelta as a timedelta that is not negative.
 

@@ -68,10 +68,10 @@ def canonical(value: object) -> str | None:
 
 
 def printable(text: object, *, limit: int) -> str:
-    """Return any text as a database can store it: no NUL, no lone surrogates, cut to a number of characters.
+    r"""Return any text as a database can store it: no NUL, no lone surrogates, cut to a number of characters.
 
-    >>> printable("a\x00b", limit=10)
-    'a\\x00b'
+    >>> printable("a" + chr(0), limit=10)
+    'a\\x00'
     """
     try:
         plain = str(text)

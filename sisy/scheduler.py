@@ -5,7 +5,7 @@ HeartbeatConsumer, sisy_heartbeat (when the layer refuses) and testing.py call `
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sisy import maintenance, policy, signals
 from sisy.errors import SisyError
@@ -15,6 +15,9 @@ from sisy.transitions import planning
 from sisy.transitions.atomic import locked, tried_again, write
 
 _log = logging.getLogger("sisy.scheduler")
+SOON = timedelta(milliseconds=250)
+"""When to tick again for a due task whose row somebody held."""
+
 _BATCH = 500  # tasks in one transaction: large enough to be fast, small enough not to keep their rows locked for long
 
 
@@ -29,6 +32,7 @@ class Ticked:
         missed: rows for slots that passed.
         parked: tasks set aside because of an error.
         next_slot: the earliest slot after this tick that is known, or None.
+        left: whether somebody held the row of a due task, so that another tick should follow soon.
     """
 
     now: datetime
@@ -37,6 +41,7 @@ class Ticked:
     missed: int
     parked: int
     next_slot: datetime | None
+    left: bool = False
 
 
 def tick(now: datetime) -> Ticked:
@@ -46,14 +51,19 @@ def tick(now: datetime) -> Ticked:
         now: the instant to look from, aware.
     """
     ready = skipped = missed = parked = 0
+    any_due = False
     while True:
         enqueued, errors, seen = _enqueue_batch(now)
         ready += len(enqueued.ready) + len(enqueued.waiting)
         skipped, missed, parked = skipped + len(enqueued.skipped), missed + len(enqueued.missed), parked + errors
-        if seen < _BATCH:
+        any_due = any_due or seen is not None
+        if (seen or 0) < _BATCH:
             break
     maintenance.keep_in_order(now)
-    ticked = Ticked(now=now, ready=ready, skipped=skipped, missed=missed, parked=parked, next_slot=next_slot(now))
+    ticked = Ticked(
+        now=now, ready=ready, skipped=skipped, missed=missed, parked=parked, next_slot=next_slot(now),
+        left=any_due and Task.objects.due(now).exists(),
+    )  # fmt: skip
     signals.tick.send_robust(sender=tick, ticked=ticked)
     return ticked
 
@@ -66,11 +76,14 @@ def next_slot(after: datetime) -> datetime | None:
 
 
 @tried_again
-def _enqueue_batch(now: datetime) -> tuple[planning.Enqueued, int, int]:
-    """Handle up to _BATCH due tasks in one transaction; return their runs, how many were parked, how many were due."""
+def _enqueue_batch(now: datetime) -> tuple[planning.Enqueued, int, int | None]:
+    """Handle up to _BATCH due tasks in one transaction; return their runs, how many were parked, how many were handled.
+
+    The last is None when nothing is due, and less than those that are due when somebody else holds their rows.
+    """
     due = Task.objects.due(now)
     if not due.exists():  # the usual case costs one query and no transaction
-        return planning.Enqueued(), 0, 0
+        return planning.Enqueued(), 0, None
     with write():
         tasks, errors = readable(locked(due, skip=True)[:_BATCH])
         planned: list[tuple[Task, policy.Plan]] = []

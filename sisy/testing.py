@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.utils import timezone
 
 from sisy import executor, scheduler
+from sisy.instants import to_utc
 from sisy.messages import Poll
 from sisy.models import Run, Task
 from sisy.transitions import claims, endings
@@ -34,9 +35,10 @@ def run_due(now: datetime | None = None) -> list[Run]:
         the runs that were executed, in order, as they are in the database afterwards.
 
     Raises:
+        InvalidTime: now is naive.
         RuntimeError: more than 10,000 runs were executed; a task probably creates itself again and again.
     """
-    now = now or timezone.now()
+    now = timezone.now() if now is None else to_utc(now, field="now")
     scheduler.tick(now)
     return drain(now)
 
@@ -56,6 +58,7 @@ def drain(now: datetime | None = None) -> list[Run]:
     Raises:
         RuntimeError: as for `run_due`.
     """
+    now = None if now is None else to_utc(now, field="now")
     worker, executed = uuid.uuid4(), list[int]()
     while len(executed) < 10_000:
         instant = now or timezone.now()

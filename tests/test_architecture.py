@@ -16,7 +16,10 @@ PACKAGE = Path(__file__).parents[1] / "sisy"
 # A file imports from a lower floor, or on its own floor from what is listed before it. A package's name stands for its
 # __init__.py; on the floor of the doors, for everything in it.
 FLOORS = {
-    "ground": "errors describe cronfields wallclock cron paths callables registry policy jsondata instants backoff messages conf signals",
+    "ground": (
+        "errors describe cronfields wallclock cron paths callables registry policy jsondata instants backoff "
+        "messages conf signals"
+    ),
     "rows": (
         "rows rows.clock rows.indexes rows.run rows.tasks rows.worker "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "

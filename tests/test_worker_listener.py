@@ -18,7 +18,7 @@ from sisy.models import Worker
 from sisy.routing import application
 from sisy.worker import engine as engine_module
 from sisy.worker import listener as listener_module
-from sisy.worker.listener import EXIT_ABANDONED, SisyWorker
+from sisy.worker.listener import EXIT_ABANDONED, EXIT_RECYCLE, SisyWorker
 
 NUDGE, TICK = Nudge().to_message(), Tick().to_message()
 
@@ -33,7 +33,6 @@ class FakeEngine:
         self.drained = threading.Event()
         self.told: list[str] = []
         self.drains_at_once = True
-        self.needs_recycling = False
         self.left_behind = 0
         self.needs_recycling = False
 
@@ -157,6 +156,17 @@ def test_the_same_signal_twice_at_once_counts_once(engine: FakeEngine) -> None:
     steps = (0.1, send()), (0.02, send()), (0.05, send()), (0.5, engine.drained.set)
     assert work(new_worker(engine), *steps) == 0
     assert "abandon" not in engine.told
+
+
+def test_a_process_with_a_function_that_can_not_be_stopped_is_to_be_started_anew(engine: FakeEngine) -> None:
+    assert work(new_worker(engine), (0.1, lambda: setattr(engine, "needs_recycling", True))) == EXIT_RECYCLE
+    assert engine.told == ["start", "stop"]
+
+
+def test_a_process_that_was_asked_to_stop_is_not_started_anew(engine: FakeEngine) -> None:
+    engine.drains_at_once = False
+    recycle = (0.1, lambda: setattr(engine, "needs_recycling", True))
+    assert work(new_worker(engine), recycle, (0.3, send()), (0.1, engine.drained.set)) == 0
 
 
 # Listening ------------------------------------------------------------------------------------------------------------

@@ -41,8 +41,12 @@ def _check_callable(task: "Task") -> None:
 
 def _check_label(task: "Task") -> None:
     task.label = task.label or task.callable
-    if not isinstance(task.label, str) or len(task.label) > 255:
-        raise InvalidInput(f"label is {task.label!r:.300}; it must be a text of at most 255 characters.", field="label")
+    if not isinstance(task.label, str) or jsondata.printable(task.label, limit=255) != task.label:
+        raise InvalidInput(
+            f"label is {task.label!r:.300}; it must be a text of at most 255 characters, none of them NUL or a "
+            "lone surrogate.",
+            field="label",
+        )
 
 
 def _check_window(task: "Task") -> None:

@@ -14,7 +14,7 @@ from sisy import conf
 from sisy.cron import Schedule
 
 SCHEDULER_COLUMNS: Final = frozenset(
-    {"next_run", "last_run", "runs_created", "schedule_version", "error", "created_at", "modified_at"}
+    {"next_run", "last_run", "runs_created", "schedule_version", "hash_seed", "error", "created_at", "modified_at"}
 )
 """What task.save() never writes to a row that exists (but for modified_at)."""
 
@@ -108,6 +108,7 @@ class TaskColumns(models.Model):
     next_run = models.DateTimeField(_("next run"), null=True, editable=False)
     last_run = models.DateTimeField(_("last run"), null=True, editable=False)
     runs_created = models.PositiveBigIntegerField(_("runs created"), default=0, editable=False)
+    hash_seed = models.CharField(_("seed of H"), max_length=32, blank=True, editable=False)
     schedule_version = models.PositiveBigIntegerField(_("schedule version"), default=0, editable=False)
     error = models.TextField(_("error"), blank=True, editable=False)
     created_at = models.DateTimeField(_("created at"), editable=False)

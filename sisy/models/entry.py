@@ -3,18 +3,23 @@
 models/task.py and models/queries.py call `prepare`, then insert the rows, then `enter` in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import connections, router
 
+from sisy import conf, jsondata
 from sisy.errors import InvalidTime
 from sisy.transitions import planning
-from sisy.transitions.atomic import announce_tasks
+from sisy.transitions.atomic import announce_tasks, locked, write
 
 if TYPE_CHECKING:
     from sisy.models.task import Task
+
+T = TypeVar("T", bound="Task")
+
+_CHUNK: Final = 1000  # rows in one INSERT
 
 
 def prepare(task: "Task", *, now: datetime) -> None:
@@ -25,6 +30,7 @@ def prepare(task: "Task", *, now: datetime) -> None:
     """
     task.created_at = task.modified_at = now
     task.check_values()
+    task.hash_seed = task.new_hash_seed()
     task.error, task.schedule_version, task.last_run, task.runs_created = "", 0, None, 0
     runs_at_once = task.is_one_shot or not task.wait_for_schedule
     starts_later = task.start_running is not None and task.start_running > now
@@ -43,7 +49,37 @@ def prepare(task: "Task", *, now: datetime) -> None:
         )
 
 
-def insert(tasks: Sequence["Task"], *, now: datetime) -> None:
+def lock_rows(model: type["Task"], keys: Sequence[int]) -> None:
+    """Lock tasks, in one order: a tick that is creating their runs ends first, and the next one waits."""
+    rows = locked(model._base_manager.filter(pk__in=keys).order_by("pk"))
+    list(rows.values_list("pk"))
+
+
+def insert_copies(first: T, userdatas: Iterable[dict[str, Any]], *, now: datetime) -> list[T]:
+    """Insert one task like `first` for each userdata; all of them, or none.
+
+    Args:
+        first: a new task that is checked but not inserted itself.
+        userdatas: one dict for each task.
+        now: when they are created.
+
+    Raises:
+        InvalidInput: a value is wrong; nothing was inserted.
+    """
+    prepare(first, now=now)
+    fixed = {field.attname: getattr(first, field.attname) for field in first._meta.concrete_fields}
+    del fixed["_extra_data"], fixed["id"]
+    limit = conf.current().userdata_max_bytes
+    tasks = [
+        type(first)(**fixed, _extra_data=jsondata.checked_userdata(userdata, max_bytes=limit)) for userdata in userdatas
+    ]
+    with write():
+        for index in range(0, len(tasks), _CHUNK):
+            _insert(tasks[index : index + _CHUNK], now=now)
+    return tasks
+
+
+def _insert(tasks: Sequence["Task"], *, now: datetime) -> None:
     """Insert prepared tasks in one statement, or one by one where the database does not tell the new keys."""
     using = router.db_for_write(type(tasks[0]))
     rows = type(tasks[0])._base_manager.using(using)

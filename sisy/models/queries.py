@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from sisy import callables
 from sisy.models.columns import TIMING_COLUMNS
-from sisy.models.entry import enter, prepare
+from sisy.models.entry import enter, lock_rows, prepare
 from sisy.transitions import planning
 from sisy.transitions.atomic import write
 
@@ -76,6 +76,15 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return updated
 
     update.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete as Django does; the runs stay, without a reference to the task."""
+        with write():
+            lock_rows(self.model, list(self.order_by().values_list("pk", flat=True)))
+            return super().delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
     def bulk_create(self, objs: Iterable["Task"], *args: Any, **kwargs: Any) -> list["Task"]:
         """Create many tasks in a few statements, each active as if it had been saved."""

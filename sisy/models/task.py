@@ -16,17 +16,15 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from sisy import callables, conf, instants, jsondata, registry
-from sisy.errors import InvalidInput, InvalidTime
+from sisy.errors import InvalidInput
 from sisy.models.checking import problems
 from sisy.models.columns import SCHEDULER_COLUMNS, TIMING_COLUMNS, Misfire, Overlap
-from sisy.models.entry import enter, insert, prepare
+from sisy.models.entry import enter, insert_copies, lock_rows, prepare
 from sisy.models.queries import TaskQuerySet
 from sisy.models.timing import ONCE, TaskTiming
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
 from sisy.transitions.atomic import write
-
-_CHUNK = 1000  # rows in one INSERT of a bulk creation
 
 
 class Task(TaskTiming):
@@ -111,6 +109,17 @@ class Task(TaskTiming):
 
     # Checking and saving ---------------------------------------------------------------------------------------------
 
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Check each column; durations may be numbers of seconds here too."""
+        for field in self._meta.concrete_fields:
+            value = self.__dict__.get(field.attname)
+            if isinstance(field, models.DurationField) and isinstance(value, int | float):
+                try:
+                    setattr(self, field.attname, instants.to_duration(value, field=field.name))
+                except InvalidInput as error:
+                    raise ValidationError({field.name: str(error)}) from error
+        super().clean_fields(exclude=exclude)
+
     def clean(self) -> None:
         """Check every value.
 
@@ -167,6 +176,12 @@ class Task(TaskTiming):
             self._create(using=using)
         else:
             self._edit(using=using, update_fields=update_fields)
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Delete the task; its runs stay, without a reference to it. What waits is cancelled, what runs goes on."""
+        with write():
+            lock_rows(type(self), [self.pk])
+            return super().delete(using=using, keep_parents=keep_parents)
 
     def _create(self, *, using: str | None) -> None:
         now = timezone.now()
@@ -306,7 +321,7 @@ class Task(TaskTiming):
             InvalidInput: something given is wrong; nothing was stored.
         """
         task = cls.new(the_callable, userdata=userdata, schedule=ONCE, iterations=1, **columns)
-        task.start_running = _later(delay_until)
+        task.start_running = instants.to_later(delay_until, field="delay_until", now=timezone.now())
         task.save()
         return task
 
@@ -341,7 +356,9 @@ class Task(TaskTiming):
             the_callable, label=label, schedule=schedule, userdata=userdata, iterations=iterations, **columns
         )
         task.wait_for_schedule = not run_immediately
-        task.start_running = _later(delay_until) or task.start_running
+        task.start_running = (
+            instants.to_later(delay_until, field="delay_until", now=timezone.now()) or task.start_running
+        )
         task.save()
         return task
 
@@ -360,17 +377,7 @@ class Task(TaskTiming):
             InvalidInput: something given is wrong; nothing was stored.
         """
         first = cls.new(the_callable, schedule=ONCE, iterations=1, **columns)
-        now, limit = timezone.now(), conf.current().userdata_max_bytes
-        prepare(first, now=now)
-        fixed = {f.attname: getattr(first, f.attname) for f in cls._meta.concrete_fields if not f.primary_key}
-        del fixed["_extra_data"]
-        tasks = [
-            cls(**fixed, _extra_data=jsondata.checked_userdata(userdata, max_bytes=limit)) for userdata in userdatas
-        ]
-        with write():
-            for index in range(0, len(tasks), _CHUNK):
-                insert(tasks[index : index + _CHUNK], now=now)
-        return tasks
+        return insert_copies(first, userdatas, now=timezone.now())
 
     @classmethod
     async def arun_once(cls, *args: Any, **kwargs: Any) -> Self:
@@ -386,15 +393,3 @@ class Task(TaskTiming):
     async def abulk_run_once(cls, *args: Any, **kwargs: Any) -> list[Self]:
         """As `bulk_run_once`, in async code."""
         return await sync_to_async(cls.bulk_run_once)(*args, **kwargs)
-
-
-def _later(delay_until: datetime | None) -> datetime | None:
-    if delay_until is None:
-        return None
-    instant = instants.to_utc(delay_until, field="delay_until")
-    if instant <= timezone.now():
-        raise InvalidTime(
-            f"delay_until is {instant.isoformat()}, which is in the past. Give a later instant, or None for now.",
-            field="delay_until",
-        )
-    return instant

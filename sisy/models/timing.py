@@ -3,6 +3,7 @@
 models/task.py adds saving and the verbs; the transitions and the scheduler ask here.
 """
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -49,9 +50,14 @@ class TaskTiming(TaskColumns):
         return Schedule(
             self.schedule,
             timezone=self.zone_name,
-            hash_id=f"{self.label or self.callable}:{self.instance_pk or ''}",
+            hash_id=self.hash_seed or self.new_hash_seed(),
             anchor=_whole_second(anchor) if self.schedule != ONCE else anchor,
         )
+
+    def new_hash_seed(self) -> str:
+        """Return what H in its schedule stands on: what the task is when it is created, kept when it is renamed."""
+        text = f"{self.callable}:{self.instance_pk or ''}:{self.label or self.callable}"
+        return hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=16).hexdigest()
 
     def timetable(self) -> policy.Timetable:
         """Return what decides when it runs, as one value.

@@ -68,7 +68,9 @@ def finish(outcomes: Sequence[Outcome], *, now: datetime) -> set[int]:
         for outcome in mine:  # after the end: what a used-up task held before its run is kept with the run
             if outcome.userdata is not None and outcome.run.task_id is not None:
                 task_rows(alias()).filter(pk=outcome.run.task_id).update(_extra_data=outcome.userdata)
-        planning.park({o.run.task_id: o.park for o in mine if o.park and o.run.task_id is not None})
+        for outcome in mine:
+            if outcome.park and outcome.run.task_id is not None:
+                planning.park_task_of(outcome.run, outcome.park)
     return set(held)
 
 

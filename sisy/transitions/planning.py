@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
@@ -138,17 +138,26 @@ def pause(task: "Task") -> bool:
 
 
 def park(errors: Mapping[int, str]) -> None:
-    """Set tasks aside that can't run, within the caller's transaction.
+    """Set tasks aside that can't be planned, within the caller's transaction that holds their locks.
 
     Args:
         errors: what is wrong, by the task's key.
     """
-    parked = []
     for key, error in errors.items():
-        rows = task_rows(alias()).filter(pk=key, enabled=True)
-        if rows.update(enabled=False, error=printable(error, limit=2000)):
-            parked += list(task_rows(alias()).filter(pk=key).only("label", "callable", "error"))
-    announce_tasks("parked", parked)
+        _park(task_rows(alias()).filter(pk=key), error)
+
+
+def park_task_of(run: Run, error: str) -> None:
+    """Set the task of a run aside that can't be called, unless its callable was mended meanwhile."""
+    rows = task_rows(alias()).filter(
+        runs=run.pk, callable=run.callable, instance_pk=run.instance_pk, instance_db=run.instance_db
+    )
+    _park(task_rows(alias()).filter(pk__in=list(rows.values_list("pk", flat=True))), error)
+
+
+def _park(rows: "QuerySet[Task]", error: str) -> None:
+    if rows.filter(enabled=True).update(enabled=False, error=printable(error, limit=2000)):
+        announce_tasks("parked", list(rows.only("label", "callable", "error")))
 
 
 def run_of(task: "Task", *, slot: datetime | None, now: datetime) -> Run:

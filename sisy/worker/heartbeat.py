@@ -36,6 +36,7 @@ class Heartbeat:
     def __init__(self, *, interval: timedelta) -> None:
         self.interval = interval
         self.ticks = 0
+        self._left = False
         self._stopped = asyncio.Event()
         self._trouble = Backoff("Ticking", meanwhile="due tasks wait", log=_log, longest=5.0)
 
@@ -53,6 +54,7 @@ class Heartbeat:
     async def tick(self) -> None:
         """Send one tick; do its work here when nobody can take it."""
         self.ticks += 1
+        self._left = False
         if not await layer.send_tick():
             await self._tick_here()
 
@@ -62,7 +64,7 @@ class Heartbeat:
         Args:
             ticked: when the last tick was sent; slots up to it belong to that tick.
         """
-        boundary, slot = policy.next_boundary(ticked, self.interval), None
+        boundary, slot = policy.next_boundary(ticked, self.interval), ticked + scheduler.SOON if self._left else None
         look_at = ticked + _LOOK_AFTER
         while not self._stopped.is_set():
             now = timezone.now()
@@ -85,7 +87,8 @@ class Heartbeat:
 
     async def _tick_here(self) -> None:
         try:
-            await sync_to_async(_with_fresh_connection, thread_sensitive=False)(scheduler.tick, timezone.now())
+            ticked = await sync_to_async(_with_fresh_connection, thread_sensitive=False)(scheduler.tick, timezone.now())
+            self._left = ticked.left
             self._trouble.worked()
         except (DatabaseError, InterfaceError) as error:
             await asyncio.sleep(self._trouble.failed(error))

@@ -70,6 +70,8 @@ def early_tick(ticked: scheduler.Ticked, *, told: bool) -> datetime | None:
         told: whether a message asked for it. Then it may be meant for a boundary that this host's clock, a little
             behind the heartbeat's, has not reached yet.
     """
+    if ticked.left:
+        return ticked.now + scheduler.SOON
     interval = conf.current().heartbeat_interval
     skew = min(_CLOCK_SKEW, interval / 10) if told else timedelta(0)
     slot = ticked.next_slot

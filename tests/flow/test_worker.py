@@ -212,6 +212,20 @@ def test_ctrl_c_in_a_terminal_stops_parent_and_children_in_order(
     assert Run.objects.get().status == RunStatus.SUCCESSFUL
 
 
+def test_a_process_with_a_function_that_can_not_be_stopped_starts_anew(manage: Callable[..., Process]) -> None:
+    worker = manage("sisy_worker", "--concurrency", "2", layer="none", settings=POLLING)
+    wait_for_workers(worker)
+    Task.run_once(flow_tasks.stubborn, {"seconds": 60}, timeout=0.3, label="stubborn")
+    Task.run_once(tasks.slow, {"seconds": 2}, label="slow")
+    wait_for(lambda: Worker.objects.filter(pid=worker.pid).count() == 2, what="the same process's second start")
+    ends = dict(Run.objects.values_list("label", "status"))
+    assert ends == {"stubborn": RunStatus.FAILED, "slow": RunStatus.SUCCESSFUL}
+    Task.run_once(tasks.note)
+    wait_for_ends(1, function="note")
+    assert worker.stop() == 0
+    assert ledger.lines(kind="end", label="stubborn") == []
+
+
 # Dying ----------------------------------------------------------------------------------------------------------------
 
 DYING = """
