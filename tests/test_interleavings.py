@@ -150,6 +150,8 @@ def tick(minutes: float = 0.0) -> Callable[[], Any]:
 
 def next_tick(ticked):
     """Tick as a heartbeat does: at the slot that the last tick named, or else at the next minute."""
+    if ticked.left:
+        scheduler.tick(ticked.now + scheduler.SOON)
     scheduler.tick(at(1) if ticked.next_slot is None else max(ticked.now, min(ticked.next_slot, at(1))))
 
 
