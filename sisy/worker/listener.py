@@ -93,9 +93,7 @@ class SisyWorker(Worker):
         try:
             await self._until_stopped(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _cancel(tasks)
         await self._drain()
 
     async def listener(self, channel: str) -> None:
@@ -159,3 +157,11 @@ class SisyWorker(Worker):
                     self.exit_code = self.exit_code or EXIT_ABANDONED
                 return
             await asyncio.sleep(0.02)
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they are done: on Python 3.11, asyncio.wait_for loses a cancellation that meets its result."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
