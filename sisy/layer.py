@@ -6,6 +6,7 @@ own process reaches it without the layer. A message that can't be sent costs tim
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -101,13 +102,21 @@ def _ring(message: Tick | Nudge) -> None:
 
 async def _send(layer: ChannelLayer, channel: str, message: dict[str, Any]) -> bool:
     try:
-        await asyncio.wait_for(layer.send(channel, message), _DEADLINE)
-    except ChannelFull:
-        pass  # whoever reads it will look anyway
+        await asyncio.wait_for(_send_to_each_host(layer, channel, message), _DEADLINE)
     except Exception as error:  # each layer has errors of its own, and none may reach a caller
         _log.debug("Sending to %s failed: %r", channel, error)
         return False
     return True
+
+
+async def _send_to_each_host(layer: ChannelLayer, channel: str, message: dict[str, Any]) -> None:
+    """Send a message as often as channels_redis has hosts.
+
+    It sends to them in turn, and a receiver waits at one of them until something comes there.
+    """
+    for _ in getattr(layer, "hosts", None) or (None,):
+        with contextlib.suppress(ChannelFull):  # whoever reads what is there will look anyway
+            await layer.send(channel, message)
 
 
 class _Sender:
@@ -162,9 +171,7 @@ async def _send_all(layer: ChannelLayer, batch: dict[str, Tick | Nudge]) -> Exce
     """Send a batch; return what went wrong first, and leave out the rest then."""
     for channel, message in batch.items():
         try:
-            await asyncio.wait_for(layer.send(channel, message.to_message()), _DEADLINE)
-        except ChannelFull:
-            continue
+            await asyncio.wait_for(_send_to_each_host(layer, channel, message.to_message()), _DEADLINE)
         except Exception as error:  # each layer has errors of its own
             return error
     return None

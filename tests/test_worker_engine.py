@@ -479,6 +479,33 @@ def test_unless_told_otherwise_a_death_ends_the_process(monkeypatch: pytest.Monk
     assert codes == [70]
 
 
+def test_a_claim_that_fails_half_way_leaves_nothing_claimed(
+    start_engine: StartEngine, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a burst that ends as if there were nothing, nor a run that waits for the end of a lease nobody holds."""
+    settings.SISY = {"POLL_INTERVAL": 60, "LEASE": 60}
+    read, errors = claims.readable, [OperationalError("the server is gone")]
+
+    def refuse_to_read(*args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "readable", refuse_to_read)
+    Task.run_once(tasks.note)
+    engine = start_engine(burst=True)
+    assert engine.drained.wait(10)
+    assert not errors
+    assert Run.objects.get().status == RunStatus.SUCCESSFUL
+
+
+def test_a_run_that_a_function_creates_is_run_at_once(start_engine: StartEngine) -> None:
+    start_engine(concurrency=1)
+    Task.run_once(flow_tasks.create_another, label="first")
+    wait_for_status(RunStatus.SUCCESSFUL, 2, timeout=10)
+    assert [run.label for run in Run.objects.order_by("pk")] == ["first", "second"]
+
+
 # Ticks ----------------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,9 @@ from tests.project.shop import tasks
 MINUTE = timedelta(seconds=60)
 
 
+NOTHING_LEFT = SimpleNamespace(left=False)  # what the heartbeat looks at in what a tick did
+
+
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
     """The instants of the ticks that the layer has taken; no task has a slot."""
@@ -45,7 +48,7 @@ def ticked(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
 
     monkeypatch.setattr(layer, "send_tick", send_tick)
     monkeypatch.setattr(scheduler, "next_slot", lambda after: None)
-    monkeypatch.setattr(scheduler, "tick", instants.append)
+    monkeypatch.setattr(scheduler, "tick", lambda now: instants.append(now) or NOTHING_LEFT)
     return instants
 
 
@@ -239,10 +242,11 @@ async def test_a_tick_that_nobody_can_take_is_done_here(ticked: list[datetime]) 
 async def test_a_database_that_is_away_does_not_end_the_heartbeat(
     ticked: list[datetime], error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(now: datetime) -> None:
+    def away(now: datetime) -> Any:
         ticked.append(now)
         if len(ticked) < 2:
             raise error
+        return NOTHING_LEFT
 
     monkeypatch.setattr(scheduler, "tick", away)
     async with beating(timedelta(seconds=0.2)):

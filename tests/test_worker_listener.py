@@ -193,7 +193,7 @@ def test_a_layer_in_trouble_is_one_warning_a_step(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module.Backoff.__init__, "__kwdefaults__", {"first": 0.05, "longest": 30.0})
-    layer = FakeLayer(ConnectionError("refused"), ValueError("unpack(b) received extra data"), NUDGE)
+    layer = FakeLayer(ConnectionError("refused"), ConnectionError("refused"), NUDGE)
     assert work(new_worker(engine, layer), (0.6, send())) == 0
     warnings = messages_of(caplog)
     assert len(warnings) == 2

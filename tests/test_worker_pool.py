@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import itertools
+import sys
 import threading
 import time
 import uuid
@@ -492,17 +493,27 @@ def test_interrupting_what_has_not_begun_keeps_it_from_beginning() -> None:
     assert calls == []
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let the interpreter switch between threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
 def test_a_late_interruption_never_hits_the_next_run() -> None:
     """One slot; every other run is interrupted at about the moment at which it ends by itself."""
     pool = new_pool()
-    runs = [claimed(lasts_a_moment, userdata={"seconds": 0.0005}, attempt=2) for _ in range(600)]
+    runs = [claimed(lasts_a_moment, userdata={"seconds": 0.001}, attempt=2) for _ in range(600)]
     to_interrupt = {run.pk for run in runs[::2]}
     over = threading.Event()
 
     def interrupt_late() -> None:
         while not over.is_set():
             for flight in pool.flights():
-                if flight.run.pk in to_interrupt and flight.age > 0.0004:
+                if flight.run.pk in to_interrupt and flight.age > 0.0009:
                     flight.interrupt(TimedOut)
 
     disturber = threading.Thread(target=interrupt_late, daemon=True)

@@ -37,9 +37,9 @@ def claim(*, worker: uuid.UUID, queues: Sequence[str] | None, limit: int, lease:
         Run.objects.using(alias()).filter(pk__in=[run.pk for run in runs], status=RunStatus.READY).update(
             status=RunStatus.RUNNING, claim=token, worker=worker, lease_expires_at=from_now(lease)
         )
+        _attach_tasks(runs)  # inside: if it fails, nothing is claimed
     for run in runs:
         run.status, run.claim, run.worker = RunStatus.RUNNING, token, worker
-    _attach_tasks(runs)
     announce("claimed", runs)
     return runs
 

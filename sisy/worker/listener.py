@@ -5,6 +5,7 @@ The commands sisy_worker and sisy run it. Messages go through the consumers, as 
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -31,7 +32,13 @@ EXIT_ABANDONED: Final = 75
 EXIT_RECYCLE: Final = 76
 """What `work` returns when the process shall be started anew, since a function in it can't be stopped."""
 
+PARENT_VARIABLE: Final = "SISY_PARENT_PID"
+"""Environment variable that tells a worker whose child it is, so that it ends when its parent was killed."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS: Final = 0.5  # process managers signal a process and its group: that is one request
+_MOST_UNREADABLE: Final = 1000  # messages in a row that can't even be read; after that something else is wrong
+_PAUSE_AFTER_UNREADABLE: Final = 0.01
 _IDLE_POP_SECONDS: Final = 2.0  # a pop that times out after this long was idle; earlier, the layer is in trouble
 
 
@@ -64,6 +71,8 @@ class SisyWorker(Worker):
         self._heartbeat = heartbeat
         self._asked_to_stop = 0
         self._asked_at = 0.0
+        self._owns_process = False
+        self._parent = int(os.environ.get(PARENT_VARIABLE, "0"))
 
     def work(self) -> int:
         """Work until asked to stop, then drain; return the exit code.
@@ -77,13 +86,14 @@ class SisyWorker(Worker):
             raise CommandError(
                 f"The database can't be used: {error}. Is it running, and were the migrations run (manage.py migrate)?"
             ) from error
+        self._owns_process = True
         self.run()  # type: ignore[no-untyped-call]
         return 0 if self.exit_code == EXIT_RECYCLE and self._asked_to_stop else self.exit_code
 
     async def handle(self) -> None:
         """Work until asked to stop, then drain."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self._ask_to_stop, number)
         self._engine.start()
         channels = [] if self.channel_layer is None else self.channels
@@ -95,10 +105,15 @@ class SisyWorker(Worker):
         finally:
             await _cancel(tasks)
         await self._drain()
+        if self._owns_process:  # a signal that comes once more must not kill what is about to exit in good order
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     async def listener(self, channel: str) -> None:
         """Pass on what arrives on one channel; nothing that arrives, and no outage, ends it."""
         trouble = Backoff(f"Listening to the channel {channel}", meanwhile="this worker polls the database", log=_log)
+        unreadable = 0
         while True:
             began = time.monotonic()
             try:
@@ -108,19 +123,28 @@ class SisyWorker(Worker):
             except Exception as error:  # each layer and each broken message has errors of its own
                 if "Timeout" in type(error).__name__ and time.monotonic() - began > _IDLE_POP_SECONDS:
                     continue
+                unreadable = 0 if _is_outage(error) else unreadable + 1
+                if 0 < unreadable < _MOST_UNREADABLE:
+                    self._drop(channel)
+                    await asyncio.sleep(_PAUSE_AFTER_UNREADABLE)
+                    continue
                 await asyncio.sleep(trouble.failed(error))
                 continue
             trouble.worked()
+            unreadable = 0
             await self._pass_on(channel, message)
 
     async def _pass_on(self, channel: str, message: Any) -> None:
         if from_message(message) is None:
-            self.dropped += 1
-            log = _log.warning if self.dropped == 1 else _log.debug
-            log("A message on %s is none of sisy's and was dropped (%s so far)", channel, self.dropped)
+            self._drop(channel)
             return
         scope = {"type": "channel", "channel": channel}
         await self.get_or_create_application_instance(channel, scope).put(message)  # type: ignore[no-untyped-call]
+
+    def _drop(self, channel: str) -> None:
+        self.dropped += 1
+        log = _log.warning if self.dropped == 1 else _log.debug
+        log("A message on %s is none of sisy's and was dropped (%s so far)", channel, self.dropped)
 
     def _ask_to_stop(self, number: int) -> None:
         now = time.monotonic()
@@ -135,6 +159,10 @@ class SisyWorker(Worker):
 
     async def _until_stopped(self, tasks: Sequence["asyncio.Task[None]"]) -> None:
         while not self._asked_to_stop and not self._engine.drained.is_set():
+            if self._parent and os.getppid() != self._parent:
+                _log.warning("The parent of this worker process is gone: it drains and ends")
+                self._engine.stop()
+                return
             if self._engine.needs_recycling and not self.exit_code:
                 _log.error("A function ignored its timeout or cancellation; this process drains and starts anew")
                 self.exit_code = EXIT_RECYCLE
@@ -157,6 +185,11 @@ class SisyWorker(Worker):
                     self.exit_code = self.exit_code or EXIT_ABANDONED
                 return
             await asyncio.sleep(0.02)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Tell a layer that is away from a message that can't be read."""
+    return isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("redis")
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:

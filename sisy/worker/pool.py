@@ -18,7 +18,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.utils import timezone
 
 from sisy import executor, policy, signals
@@ -32,6 +33,7 @@ Interruption = type[TimedOut] | type[Cancelled]
 _log = logging.getLogger("sisy.worker")
 
 _OBEY_SECONDS: Final = 1.0  # a function that was interrupted may take this long to clean up
+_TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
 
 
@@ -114,6 +116,7 @@ class Pool:
         self._ended: list[Outcome] = []
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
+        self._tidied = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -264,7 +267,15 @@ class Pool:
             error = raised
         with flight.lock:
             flight.coroutine = None
+        await self._tidy_async(failed=error is not None)
         self._end(flight, result=result, error=error)
+
+    async def _tidy_async(self, *, failed: bool) -> None:
+        """Tidy the thread in which asgiref makes the database calls of coroutines: after failures, and now and then."""
+        now = time.monotonic()
+        if failed or now - self._tidied > _TIDY_EVERY:
+            self._tidied = now
+            await sync_to_async(self._tidy)(close_broken_connections)
 
     def _end(self, flight: Flight, *, result: object, error: BaseException | None) -> None:
         if flight.fenced:
@@ -303,6 +314,13 @@ class Pool:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_run_for_ever, args=[self._loop], name="sisy-async", daemon=True).start()
             return self._loop
+
+
+def close_broken_connections() -> None:
+    """Close connections of this thread that don't work any more; other coroutines may be using the good ones."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block and connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:

@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.utils import timezone
 
 import sisy
-from sisy import conf
+from sisy import conf, layer
 from sisy.backoff import Backoff
 from sisy.messages import Poll
 from sisy.models import Run, RunStatus, Worker
@@ -56,6 +56,7 @@ class Pump:
         self._registered = False
         self._message: dict[str, Any] | None = None
         self._more = True  # nobody has looked yet
+        self._was_full = False
         self._unwritten: list[Outcome] = []
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
@@ -98,6 +99,7 @@ class Pump:
             except (OperationalError, InterfaceError) as error:
                 connection.close()
                 self._not_before = time.monotonic() + self._trouble.failed(error)
+                self._more = True  # whatever it was about to look for
                 continue
             self._trouble.worked()
             if done:
@@ -188,10 +190,14 @@ class Pump:
         runs = claims.claim(
             worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now()
         )
-        if len(runs) == room:
+        full = len(runs) == room
+        if full:
             self._more, self._message = True, self._message or message
         else:
             self._look_again_at(Run.objects.next_start(timezone.now(), queues=self._queues))
+        if full and not self._was_full:  # one nudge reaches one worker: pass on that there is more than this one takes
+            layer.nudge({run.queue for run in runs})
+        self._was_full = full
         if runs:
             self.pool.offer(runs, message=message)
         return len(runs)

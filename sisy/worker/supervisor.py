@@ -16,10 +16,12 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from sisy.backoff import Backoff
+from sisy.worker.listener import PARENT_VARIABLE
 
 _log = logging.getLogger("sisy.worker")
 _STEADY_SECONDS: Final = 30.0  # a child that lived this long did not die of how it was started
 _GLANCE: Final = 0.05
+_SAME_SIGNAL_SECONDS: Final = 0.5  # terminals and process managers signal a process and its group: one request
 
 
 @dataclass
@@ -47,7 +49,13 @@ def supervise(arguments: Sequence[str], *, processes: int) -> int:
     children = [_Child(number) for number in range(1, processes + 1)]
     signals: list[int] = []
 
+    last = -_SAME_SIGNAL_SECONDS
+
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last < _SAME_SIGNAL_SECONDS:
+            return
+        last = time.monotonic()
         signals.append(number)
         for child in children:
             if child.process is not None and child.process.poll() is None:
@@ -89,6 +97,8 @@ def _look_after(child: _Child, arguments: Sequence[str], *, signals: Sequence[in
     child.process = None
     if signals or code == 0:  # 0 without being asked: a burst is over
         child.done = True
+        if code == -signal.SIGTERM:  # it was only starting, and had claimed nothing
+            code = 0
         codes.append(code if code >= 0 else 128 - code)
         return
     child.not_before = time.monotonic() + child.backoff.failed(f"it ended with exit code {code}")
@@ -97,7 +107,11 @@ def _look_after(child: _Child, arguments: Sequence[str], *, signals: Sequence[in
 def _start(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start one child in a session of its own, so that Ctrl-C in a terminal reaches it through this parent only."""
     command = [sys.executable, *_interpreter_options(), *_program(), *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = {
+        **os.environ,
+        PARENT_VARIABLE: str(os.getpid()),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
     return subprocess.Popen(command, start_new_session=True, env=environment)  # noqa: S603 - our own command line
 
 

@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from sisy.errors import Skip
+from sisy.models import Task
 from tests.project.shop import ledger
 
 Message = dict[str, Any]
@@ -25,6 +26,11 @@ def run_once_each(message: Message) -> None:
     """Write down the run's key: each must be in the ledger once."""
     run = message["task"].current_run
     ledger.append(kind="end", function="run_once_each", label=run.label, run=run.pk, attempt=run.attempt)
+
+
+def create_another(message: Message) -> None:
+    """Have another function run."""
+    Task.run_once(tell, label="second")
 
 
 async def ablock(message: Message) -> None:

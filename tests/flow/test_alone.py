@@ -29,7 +29,10 @@ def test_every_kind_of_task_runs(manage: Callable[..., Process]) -> None:
         wait_for_ends(1, label=label)
     wait_for_ends(3, label="each second")
     assert sisy.stop(signal.SIGTERM) == 0
-    assert set(Run.objects.values_list("status", flat=True)) - {RunStatus.READY} == {RunStatus.SUCCESSFUL}
+    missed = {"label": "each second", "status": RunStatus.MISSED}  # on a machine that is busy for a second
+    assert set(Run.objects.exclude(**missed).values_list("status", flat=True)) - {RunStatus.READY} == {
+        RunStatus.SUCCESSFUL
+    }
     assert set(Task.objects.values_list("label", flat=True)) == {"each minute", "each second"}
 
 

@@ -30,17 +30,19 @@ def give_short_average(manage: Callable[..., Process]) -> Process:
 
 
 def test_what_is_running_ends_and_nothing_new_is_claimed(manage: Callable[..., Process]) -> None:
-    worker = manage("sisy_worker", layer="none", settings=POLLING)
+    """Their leases, shorter than they take, are renewed to the end."""
+    worker = manage("sisy_worker", layer="none", settings={**POLLING, "LEASE": 1})
     wait_for_workers(worker)
-    Task.run_once(tasks.slow, {"seconds": 1.2})
-    Task.run_once(tasks.aslow, {"seconds": 1.2})
+    Task.run_once(tasks.slow, {"seconds": 2})
+    Task.run_once(tasks.aslow, {"seconds": 2})
     wait_for_begin(2)
     worker.send(signal.SIGTERM)
     worker.wait_for_output("SIGTERM: claiming nothing more")
     Task.run_once(tasks.note, label="too late")
     assert worker.wait() == 0
     assert len(ledger.lines(kind="end", function="slow")) == len(ledger.lines(kind="end", function="aslow")) == 1
-    assert {run.status for run in Run.objects.exclude(label="too late")} == {RunStatus.SUCCESSFUL}
+    ended = Run.objects.exclude(label="too late")
+    assert {(run.status, run.crashes) for run in ended} == {(RunStatus.SUCCESSFUL, 0)}
     assert Run.objects.get(label="too late").status == RunStatus.READY
     assert Worker.objects.get().stopped_at is not None
 

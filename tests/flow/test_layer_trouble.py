@@ -1,16 +1,17 @@
 """A channel layer that is full, down, silent, emptied, sharded, or full of nonsense: it costs time, never a run."""
 
+import contextlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgpack
 import pytest
 import redis
-from channels.layers import get_channel_layer
 from django.core.management import call_command
 
 from sisy import layer as sisy_layer
@@ -168,28 +169,88 @@ def test_a_layer_that_is_emptied_loses_no_run(
 def test_a_layer_on_two_hosts(
     manage: Callable[..., Process], redis_layer: str, redis_prefix: str, settings: Any
 ) -> None:
-    """Sharded: each channel is on one of them, by its name."""
+    """channels_redis sends to them in turn, and a receiver waits at one of them until something comes there."""
     other = redis_layer.rpartition("/")[0] + "/14"
     config = {"hosts": [other, redis_layer], "prefix": redis_prefix}
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
     started = {"layer": "redis", "settings": PATIENT, "SISY_TEST_REDIS_URL": f"{other},{redis_layer}"}
-    host_of = get_channel_layer().consistent_hash
-    by_host = {host_of(f"sisy.run.queue-{number}"): f"queue-{number}" for number in range(50)}
-    queues = list(by_host.values())
-    assert len(queues) == 2
+    queues = ("mail", "print")
     workers = [manage("sisy_worker", "--queues", queue, **started) for queue in queues]
     beat = manage("sisy_heartbeat", "--interval", "1", **started)
     wait_for_workers(*workers)
     try:
-        for queue in queues:
-            Task.run_once(tasks.note, label=queue, queue=queue)
+        for number in range(6):
+            label, queue = f"once {number}", queues[number % 2]
+            Task.run_once(tasks.note, label=label, queue=queue)
+            wait_for_ends(1, timeout=10, label=label)
         task_with_callable(tasks.note, label="scheduled", schedule="* * * * * *", queue=queues[0]).save()
-        for queue in queues:
-            wait_for_ends(1, label=queue)
-        wait_for_ends(2, label="scheduled")
+        wait_for_ends(2, timeout=15, label="scheduled")
         assert [process.stop() for process in (beat, *workers)] == [0, 0, 0]
     finally:
         forget(other, redis_prefix)
+
+
+class Proxy:
+    """A way to Redis that can be cut: connections through it break, new ones are refused, until it is mended."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._ends: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self.mend()
+
+    def mend(self) -> None:
+        if self._server.fileno() < 0:
+            self._server = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=[self._server], daemon=True).start()
+
+    def cut(self) -> None:
+        for end in (self._server, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+
+    def _accept(self, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, far = server.accept()[0], socket.create_connection(self._target)
+                self._ends += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=[source, sink], daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_layer_that_goes_away_and_comes_back(manage: Callable[..., Process], redis_layer: str) -> None:
+    url = urlsplit(redis_layer)
+    proxy = Proxy(url.hostname or "127.0.0.1", url.port or 6379)
+    settings = {"POLL_INTERVAL": 3}
+    through_it = {"layer": "redis", "SISY_TEST_REDIS_URL": f"redis://127.0.0.1:{proxy.port}{url.path}"}
+    worker = manage("sisy_worker", settings=settings, **through_it)
+    wait_for_workers(worker)
+    Task.run_once(flow_tasks.tell, label="before")
+    wait_for_ends(1, label="before")
+    proxy.cut()
+    worker.wait_for_output("Listening to the channel sisy.run failed")
+    Task.run_once(flow_tasks.tell, label="meanwhile")
+    (meanwhile,) = wait_for_ends(1, timeout=10, label="meanwhile")
+    assert meanwhile["message"]["type"] == "sisy.poll"
+    proxy.mend()
+    worker.wait_for_output("Listening to the channel sisy.run works again")
+    Task.run_once(flow_tasks.tell, label="after")
+    wait_for_ends(1, timeout=10, label="after")
+    assert worker.stop() == 0
+    proxy.cut()
+    steps = [line for line in warnings_of(worker) if "the channel sisy.run failed" in line]
+    assert len(steps) <= 5
 
 
 def test_a_worker_that_hears_nothing_for_long_is_in_no_trouble(

@@ -197,6 +197,25 @@ def test_a_burst_of_several_processes_ends_by_itself(manage: Callable[..., Proce
     assert len(runs) == len(set(runs)) == 60
 
 
+def test_children_end_in_order_when_their_parent_is_killed(manage: Callable[..., Process], tmp_path: Path) -> None:
+    """Left alone they would work on for ever, next to those of the parent that is started in its place."""
+    free = tmp_path / "free"
+    parent = manage("sisy_worker", "--processes", "2", layer="none", settings=POLLING)
+    children = wait_for(lambda: working_children_of(parent), what="two children")
+    Task.run_once(flow_tasks.wait_for_file, {"file": str(free)})
+    wait_for(lambda: ledger.lines(kind="begin"), what="the begin")
+    try:
+        parent.send(signal.SIGKILL)
+        parent.wait()
+        wait_for(lambda: sum(map(psutil.pid_exists, children)) == 1, 10, "the end of the child that is idle")
+        free.touch()
+        wait_for(lambda: not any(map(psutil.pid_exists, children)), 10, "the end of the other one")
+        assert Run.objects.get().status == RunStatus.SUCCESSFUL
+    finally:
+        for pid in filter(psutil.pid_exists, children):
+            psutil.Process(pid).kill()
+
+
 def test_ctrl_c_in_a_terminal_stops_parent_and_children_in_order(
     manage: Callable[..., Process], tmp_path: Path
 ) -> None:

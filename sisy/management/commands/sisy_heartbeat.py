@@ -2,18 +2,23 @@
 
 import argparse
 import asyncio
+import logging
 import signal
+import sys
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from sisy import conf
+from sisy.worker.engine import EXIT_LOOP_DIED
 from sisy.worker.heartbeat import Heartbeat
+
+_log = logging.getLogger("sisy.heartbeat")
 
 
 class Command(BaseCommand):
-    """Sends a tick at each boundary until SIGTERM or SIGINT; exit code 0."""
+    """Sends a tick at each boundary until SIGTERM or SIGINT; exit code 0, or 70 when its loop died."""
 
     help = "Send a tick over the channel layer each minute, so that due tasks are run. Any number may run at once."
 
@@ -29,7 +34,11 @@ class Command(BaseCommand):
         interval = options["interval"] or conf.current().heartbeat_interval
         if options["verbosity"] and not options["once"]:
             self.stdout.write(f"sisy_heartbeat: a tick every {interval.total_seconds():g} s. Ctrl-C stops it.")
-        asyncio.run(_beat(interval, once=options["once"]))
+        try:
+            asyncio.run(_beat(interval, once=options["once"]))
+        except Exception:
+            _log.critical("The heartbeat died; this process ends", exc_info=True)
+            sys.exit(EXIT_LOOP_DIED)
 
 
 async def _beat(interval: timedelta, *, once: bool) -> None:
