@@ -109,6 +109,12 @@ def test_the_worst_exit_code_is_the_parent_s(starts: Callable[..., list[Child]])
     assert supervisor.supervise(["sisy_worker"], processes=2) == 75
 
 
+def test_a_child_that_was_told_to_stop_before_it_had_begun_has_ended_well(starts: Callable[..., list[Child]]) -> None:
+    """A worker that works takes SIGTERM as a request; one that dies of it was still starting, with nothing in hand."""
+    starts(Child(code_when_told=-signal.SIGTERM), TellsOff())
+    assert supervisor.supervise(["sisy_worker"], processes=2) == 0
+
+
 def test_a_child_killed_while_stopping_counts_as_by_a_shell(starts: Callable[..., list[Child]]) -> None:
     starts(Child(code_when_told=-9), TellsOff())
     assert supervisor.supervise(["sisy_worker"], processes=2) == 137

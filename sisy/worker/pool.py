@@ -72,14 +72,16 @@ class Flight:
 
     def interrupt(self, kind: Interruption) -> None:
         """Make the function stop, once: cancel its coroutine, or raise in its thread at the next line of Python."""
-        with self.lock:
-            if self.interruption is not None:
-                return
+        if self.interruption is not None or not self.lock.acquire(timeout=1):  # an interruption can hit its holder
+            return
+        try:
             self.interruption, self.interrupted = kind, time.monotonic()
             if self.coroutine is not None:
                 self.coroutine.get_loop().call_soon_threadsafe(self.coroutine.cancel)
             elif self.thread is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(kind))
+        finally:
+            self.lock.release()
 
     def enter(self) -> None:
         """The function is about to be called in this thread."""
@@ -171,6 +173,7 @@ class Pool:
             flight.fenced = True
             self._flights.discard(flight)
             self.stuck += 1
+            self._changed.notify()
         error = _explained(flight.interruption, None, run=flight.run)
         outcome = self._concluded(flight, result=None, error=error, now=timezone.now())
         with self._changed:
