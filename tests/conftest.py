@@ -170,7 +170,8 @@ def account() -> Iterator[str]:
         else:
             yield f"left out  {title}: {how_to_include(name, f'python -m pytest -m {name}')}"
     if importlib.util.find_spec("furo") is None:
-        yield 'left out  building the docs: python -m pip install -e ".[docs]"; then python -m pytest tests/test_docs.py'
+        install = 'python -m pip install -e ".[docs]"'
+        yield f"left out  building the docs: {install}; then python -m pytest tests/test_docs.py"
 
 
 def how_to_include(name: str, command: str) -> str:
