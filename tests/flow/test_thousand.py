@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.flow import tasks as flow_tasks
@@ -82,4 +82,7 @@ def assert_ledger_is_right(workers: list[Process]) -> None:
         **{f"shaky {number}": 2 for number in range(SHAKY)},
         **{f"counter {number}": 2 for number in range(COUNTERS)},
     }
-    assert {line["pid"] for line in ledger.lines()} == {worker.pid for worker in workers}, "one worker did it all"
+    pids = {line["pid"] for line in ledger.lines()}
+    assert pids <= {worker.pid for worker in workers}
+    if connection.vendor != "sqlite":  # SQLite has one writer at a time: one worker may get it each time
+        assert len(pids) == len(workers), "one worker did it all"
