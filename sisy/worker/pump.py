@@ -58,6 +58,7 @@ class Pump:
         self._more = True  # nobody has looked yet
         self._was_full = False
         self._unwritten: list[Outcome] = []
+        self._in_doubt = False  # whether some of these may have been committed, and the answer was lost
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
 
@@ -137,12 +138,16 @@ class Pump:
         while self._unwritten:
             batch = self._unwritten[:_MOST_IN_HAND]
             try:
-                endings.finish(batch, now=timezone.now())
+                held = endings.finish(batch, now=timezone.now())
+                if self._in_doubt:
+                    endings.announce_written([outcome for outcome in batch if outcome.run.pk not in held])
             except (OperationalError, InterfaceError):
+                self._in_doubt = True
                 raise
             except DatabaseError:
                 self._finish_one_by_one(batch)
             del self._unwritten[: len(batch)]
+        self._in_doubt = False
 
     def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
         """One outcome can't be stored: write the others, and that one as failed."""
