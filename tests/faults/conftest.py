@@ -11,9 +11,10 @@ from django.core.management import call_command
 from django.db import connections
 
 from tests.faults import invariants
+from tests.faults.proxy import Proxy
 from tests.faults.sabotage import VARIABLE
 from tests.faults.servers import PostgresqlServer, RedisServer
-from tests.faults.stage import QUICK, Settled
+from tests.faults.stage import QUICK, Settled, database
 from tests.flow.processes import Process, Processes, use_redis
 from tests.project.shop import ledger
 
@@ -73,6 +74,17 @@ def own_postgresql(
         monkeypatch.setenv(f"SISY_TEST_POSTGRESQL_{key}", value)
     yield postgresql_server
     default.close()
+
+
+@pytest.fixture
+def database_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A way to the database server that all started processes take, and this process does not."""
+    address = connections["default"].settings_dict
+    with Proxy(address["HOST"], int(address["PORT"])) as proxy:
+        kind = database().upper()
+        monkeypatch.setenv(f"SISY_TEST_{kind}_HOST", "127.0.0.1")
+        monkeypatch.setenv(f"SISY_TEST_{kind}_PORT", str(proxy.port))
+        yield proxy
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ with Proxy("127.0.0.1", 5432) as proxy:
 """
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -21,13 +22,12 @@ class Proxy:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.commits_cut = 0
         self._target = (host, port)
         self._ends: list[socket.socket] = []
         self._open = threading.Event()
         self._open.set()
         self._delay = 0.0
-        self._cut_commit_of: bytes | None = None
+        self._cut_commit_of: re.Pattern[bytes] | None = None
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port = int(self._server.getsockname()[1])
@@ -71,8 +71,12 @@ class Proxy:
         self._delay = seconds
 
     def cut_after_commit(self, *, containing: str) -> None:
-        """Break, once, the connection of the next transaction with this text: after its commit, before the answer."""
-        self._cut_commit_of = containing.lower().encode()
+        """Break, once, the connection of the next transaction with this text: after its commit, before the answer.
+
+        Args:
+            containing: a regular expression for SQL in small letters.
+        """
+        self._cut_commit_of = re.compile(containing.encode())
 
     @property
     def has_cut(self) -> bool:
@@ -111,7 +115,6 @@ class Proxy:
                 if source is way.near:
                     self._watch(way, data)
                 elif way.is_cut_at_answer:
-                    self.commits_cut += 1
                     break
                 sink.sendall(data)
         for end in (way.near, way.far):
@@ -124,7 +127,7 @@ class Proxy:
         way.said = (way.said + data.lower())[-200_000:]
         if b"commit" in data.lower():
             with self._lock:
-                if self._cut_commit_of is not None and self._cut_commit_of in way.said:
+                if self._cut_commit_of is not None and self._cut_commit_of.search(way.said):
                     way.is_cut_at_answer, self._cut_commit_of = True, None
             way.said = b""
 

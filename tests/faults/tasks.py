@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 

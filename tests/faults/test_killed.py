@@ -101,7 +101,7 @@ def test_three_iterations_are_three_runs_whoever_dies(manage: Callable[..., Proc
 def test_any_process_is_killed_at_any_moment_with_a_thousand_runs_in_flight(
     manage: Callable[..., Process], redis_layer: str, settle: Settled
 ) -> None:
-    """Workers and heartbeats die at random and others take their place; each run ends, and starts again by policy only."""
+    """Workers and heartbeats die at random, others take their place; each run ends, and starts again by policy only."""
     settle.lost_lines, settle.max_crashes = True, 20
     chance = random.Random(20261124)
     options = {"layer": "redis", "settings": {**QUICK, "MAX_CRASHES": 20}}
