@@ -19,13 +19,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from sisy import executor, policy, signals
 from sisy.errors import Cancelled, TimedOut
 from sisy.executor import Prepared
 from sisy.models import Run
+from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
 
@@ -111,6 +112,8 @@ class Pool:
         self.average_seconds = 0.0
         self.stuck = 0
         """Functions that go on although their runs were written off; the process needs recycling."""
+        self.left_behind = False
+        """Whether a run was forgotten unstarted since the database could not be asked; the pump hands it back."""
         self._on_ended = on_ended
         self._changed = threading.Condition()
         self._backlog: deque[Flight] = deque()
@@ -237,7 +240,8 @@ class Pool:
                 if not flight.start_written:
                     self._drop(flight)
                     return None
-        except (OperationalError, InterfaceError):  # it has not started: its lease will run out, another will have it
+        except OUTAGES:  # it has not started: somebody will have it later
+            self.left_behind = True
             self._drop(flight)
             return None
         if signals.run_started.has_listeners(Run):
