@@ -34,6 +34,7 @@ Interruption = type[TimedOut] | type[Cancelled]
 _log = logging.getLogger("sisy.worker")
 
 _OBEY_SECONDS: Final = 1.0  # a function that was interrupted may take this long to clean up
+_IMPORT_SECONDS: Final = 60.0  # an import that takes longer does not end, and would keep its slot for ever
 _TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
 
@@ -62,9 +63,10 @@ class Flight:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has run longer than its task's timeout."""
+        """Whether it has run longer than its task's timeout; finding the function, an import, may take a minute more."""
         timeout = self.run.task.timeout if self.run.task is not None else None
-        return timeout is not None and self.started_at is not None and self.age > timeout.total_seconds()
+        before = _IMPORT_SECONDS if self.started_at is None else 0.0
+        return timeout is not None and self.age > timeout.total_seconds() + before
 
     @property
     def ignores_interruption(self) -> bool:
