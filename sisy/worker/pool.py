@@ -63,7 +63,7 @@ class Flight:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has run longer than its task's timeout; finding the function, an import, may take a minute more."""
+        """Whether it has run longer than its task's timeout; finding it, an import, may take a minute more."""
         timeout = self.run.task.timeout if self.run.task is not None else None
         before = _IMPORT_SECONDS if self.started_at is None else 0.0
         return timeout is not None and self.age > timeout.total_seconds() + before

@@ -60,6 +60,7 @@ class Pump:
         self._was_full = False
         self._unwritten: list[Outcome] = []
         self._in_doubt = False  # whether some of these may have been committed, and the answer was lost
+        self._untold: list[Outcome] = []  # whose claims were over: perhaps by such a commit, which nobody was told of
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
         self._may_have_strays = False
@@ -144,7 +145,7 @@ class Pump:
             try:
                 held = endings.finish(batch, now=timezone.now())
                 if self._in_doubt:
-                    endings.announce_written([outcome for outcome in batch if outcome.run.pk not in held])
+                    self._untold += [outcome for outcome in batch if outcome.run.pk not in held]
             except OUTAGES:
                 self._in_doubt = True
                 raise
@@ -152,6 +153,9 @@ class Pump:
                 self._finish_one_by_one(batch)
             del self._unwritten[: len(batch)]
         self._in_doubt = False
+        if self._untold:
+            endings.announce_written(self._untold)
+            self._untold = []
 
     def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
         """One outcome can't be stored: write the others, and that one as failed."""
@@ -233,7 +237,7 @@ class Pump:
 
     def _register(self) -> None:
         now = timezone.now()
-        Worker.objects.create(
+        worker = Worker(
             id=self._worker,
             host=socket.gethostname()[:255],
             pid=os.getpid(),
@@ -243,6 +247,7 @@ class Pump:
             started_at=now,
             seen_at=now,
         )
+        worker.save()  # again, if the answer to the first time was lost
         self._registered = True
 
     def _unregister(self) -> None:
