@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sisy import conf
 from sisy.models import Run, Worker
-from sisy.transitions import endings, returns
+from sisy.transitions import endings, planning, returns
 
 _log = logging.getLogger("sisy.maintenance")
 _PRUNE_BATCH = 500  # runs deleted at once; a tick must not take long because nobody pruned for a year
@@ -19,13 +19,14 @@ _last_prune: datetime | None = None
 
 
 def keep_in_order(now: datetime) -> None:
-    """Do all of it; prune at most once a minute in one process."""
+    """Do all of it; what is rarely needed at most once a minute in one process."""
     global _last_prune
     rescue(now)
     endings.release_waiting(now=now)
     endings.delete_used_up(now=now)
     if _last_prune is None or abs(now - _last_prune) >= _PRUNE_EVERY:
         _last_prune = now
+        planning.bring_back(now=now)
         prune(now)
 
 

@@ -42,6 +42,12 @@ def on_tasks_changed(sender: type[Task], *, event: str, tasks: Sequence[Task], *
         for task in tasks:
             _task_log.error("Task %s (%s) was set aside: %s", task.pk, task, task.error, extra={"task_id": task.pk})
             signals.task_parked.send_robust(sender=Task, task=task)
+    elif event == "brought_back":
+        for task in tasks:
+            _task_log.warning(
+                "Task %s (%s) has run in the future: the clock was wrong. Its next slot is %s",
+                task.pk, task, task.next_run, extra={"task_id": task.pk},
+            )  # fmt: skip
     elif event == "exhausted" and signals.task_exhausted.has_listeners(Task):
         for task in tasks:
             signals.task_exhausted.send_robust(sender=Task, task=task)

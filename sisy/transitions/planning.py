@@ -3,10 +3,11 @@
 scheduler.py calls `enqueue` with what policy.plan decided; models/task.py calls the rest.
 """
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.db.models import F, Q, QuerySet
@@ -15,7 +16,7 @@ from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
 from sisy.jsondata import printable
 from sisy.rows.run import Run, RunStatus
-from sisy.rows.tasks import task_rows
+from sisy.rows.tasks import readable, task_rows
 from sisy.transitions.atomic import alias, announce, announce_tasks, locked, tried_again, write
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Slot = tuple[int | None, datetime | None]
 """A task's key and one of its slots."""
+
+_CLOCK_WAS_WRONG = timedelta(hours=1)  # less than that is waited for
 
 OVERLAPPED = "the previous run of this task was not over"
 REPLACED = "replaced by a newer run of this task"
@@ -124,6 +127,30 @@ def reschedule(task: "Task", *, now: datetime, resume: bool = False) -> None:
     task.next_run, task.schedule_version = row.next_run, row.schedule_version
     task.enabled, task.error = row.enabled, row.error
     task.runs_created, task.last_run = row.runs_created, row.last_run
+
+
+def bring_back(*, now: datetime, limit: int = 500) -> list["Task"]:
+    """Compute the next slots of tasks anew that ran in what is the future: a clock was far ahead, and was set right.
+
+    They would stand still until that future. What has run by then does not run again: a slot has one run.
+
+    Args:
+        now: the present.
+        limit: the most tasks to look at.
+
+    Returns:
+        the tasks that were moved.
+    """
+    ahead = task_rows(alias()).filter(enabled=True, next_run__gt=now, last_run__gt=now + _CLOCK_WAS_WRONG)
+    moved = []
+    for task in readable(ahead.order_by("next_run", "pk")[:limit])[0]:
+        announced, slot = task.next_run, task.slot_after(now)
+        if announced is not None and slot is not None and slot < announced:
+            with contextlib.suppress(TaskGone):
+                reschedule(task, now=now)
+                moved.append(task)
+    announce_tasks("brought_back", moved)
+    return moved
 
 
 @tried_again
