@@ -1,4 +1,4 @@
-"""Clocks that jump, outages with an end in them, backups that are restored: no slot twice, no task that stands still."""
+"""Clocks that jump, an end within an outage, a backup that is restored: no slot twice, no task that stands still."""
 
 from datetime import UTC, datetime, timedelta
 
