@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError, connection
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         "something is wrong that needs somebody, so it can be a probe."
     )
 
-    requires_system_checks: ClassVar[list[str]] = []  # a probe is asked every few seconds
+    requires_system_checks: list[str] = []  # a probe is asked every few seconds
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
