@@ -6,7 +6,7 @@ The scheduler, the transitions and the executor call these with plain values; no
 import hashlib
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from sisy.cron import Schedule
@@ -160,6 +160,23 @@ def must_write_start_first(*, at_most_once: bool, crashes: int) -> bool:
     False
     """
     return at_most_once or crashes > 0
+
+
+def may_decline(*, declined_at: datetime | None, grace: timedelta, now: datetime) -> bool:
+    """Tell whether a worker that lacks a run's code shall hand it back, since another one may have it.
+
+    Args:
+        declined_at: when a worker declined it first, or None.
+        grace: for how long it may be handed back.
+        now: the instant to look from.
+
+    >>> start, grace = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=5)
+    >>> may_decline(declined_at=None, grace=grace, now=start)
+    True
+    >>> may_decline(declined_at=start, grace=grace, now=start + grace)
+    False
+    """
+    return grace > timedelta(0) and (declined_at is None or now - declined_at < grace)
 
 
 def backoff(*, attempt: int, base: timedelta, chance: float) -> timedelta:

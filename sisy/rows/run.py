@@ -7,7 +7,7 @@ word, the others are for what only a scheduler knows.
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -55,16 +55,21 @@ _ACTIVE = Q(status__in=[str(status) for status in ACTIVE])
 class RunQuerySet(models.QuerySet["Run"]):
     """Runs by what can be done with them."""
 
-    def ready(self, now: datetime, *, queues: Sequence[str] | None = None) -> "RunQuerySet":
+    def ready(
+        self, now: datetime, *, queues: Sequence[str] | None = None, lacking: Collection[str] = ()
+    ) -> "RunQuerySet":
         """Runs that may be claimed, in the order in which they should be.
 
         Args:
             now: runs that are to start later are left out.
             queues: only these queues; None for all.
+            lacking: callables to leave out.
         """
         ready = self.filter(status=RunStatus.READY, run_after__lte=now)
         if queues is not None:
             ready = ready.filter(queue=queues[0]) if len(queues) == 1 else ready.filter(queue__in=queues)
+        if lacking:
+            ready = ready.exclude(callable__in=lacking)
         return ready.order_by("-priority", "run_after", "pk")
 
     def next_start(self, now: datetime, *, queues: Sequence[str] | None = None) -> datetime | None:
@@ -135,6 +140,9 @@ class Run(models.Model):
     worker = models.UUIDField(_("worker"), null=True)
     claim = models.UUIDField(_("claim"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires at"), null=True)
+    declined_at = models.DateTimeField(
+        _("declined at"), null=True, help_text=_("Since when workers hand it back, as they lack its code.")
+    )
     cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True)
 
     args = models.JSONField(_("arguments"), default=list)

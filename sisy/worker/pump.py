@@ -16,11 +16,13 @@ from django.utils import timezone
 
 from sisy import conf, layer
 from sisy.backoff import Backoff
+from sisy.jsondata import printable
 from sisy.messages import Poll
 from sisy.models import Run, RunStatus, Worker
 from sisy.transitions import claims, endings, returns
 from sisy.transitions.endings import Outcome
-from sisy.worker.pool import Pool
+from sisy.worker.lacking import Lacking
+from sisy.worker.pool import Declined, Pool
 
 _log = logging.getLogger("sisy.worker")
 
@@ -55,6 +57,8 @@ class Pump:
         self._more = True  # nobody has looked yet
         self._was_full = False
         self._unwritten: list[Outcome] = []
+        self._declined: list[Declined] = []
+        self._lacking = Lacking()
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
 
@@ -81,7 +85,8 @@ class Pump:
 
     def held(self) -> dict[int, uuid.UUID]:
         """Return the tokens of all runs whose end is not written yet, by their keys; from any thread."""
-        unwritten = {o.run.pk: o.claim for o in list(self._unwritten) if o.claim is not None}
+        taken = [*self._unwritten, *self._declined]
+        unwritten = {one.run.pk: one.claim for one in taken if one.claim is not None}
         return self.pool.held() | unwritten
 
     def sign(self) -> None:
@@ -115,6 +120,7 @@ class Pump:
             self._registered = True
         self._write_ended()
         self._write_starts()
+        self._hand_back_declined()
         if self._stopping.is_set():
             self._give_back(self.pool.take_unstarted())
             return self.pool.is_empty and not self._unwritten
@@ -166,6 +172,17 @@ class Pump:
                 flight.start_written = True
                 claims.start([flight.run], now=flight.started_at)
 
+    def _hand_back_declined(self) -> None:
+        """Let others have the runs whose code this process lacks."""
+        self._declined += self.pool.take_declined()
+        if not self._declined:
+            return
+        self._lacking.note(declined.run.callable for declined in self._declined)
+        for reason in {declined.reason for declined in self._declined}:
+            runs = [declined.run for declined in self._declined if declined.reason == reason]
+            returns.decline(runs, reason=printable(reason, limit=255), now=timezone.now())
+        self._declined = []
+
     def _give_back_slow(self) -> None:
         """Give back what waits for a slot while slow runs have them all: another worker may be free."""
         flights = self.pool.flights()
@@ -190,7 +207,8 @@ class Pump:
         settings = conf.current()
         self.next_poll = now + settings.poll_interval.total_seconds()
         runs = claims.claim(
-            worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now()
+            worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now(),
+            lacking=self._lacking.current(),
         )
         full = len(runs) == room
         if full:
