@@ -76,6 +76,7 @@ def recording(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[R
     Recording.behaviour[:] = [works]
     if layer._sender._thread is not None:
         layer._sender._idle.wait(5)
+        layer._sender._pending.clear()  # what it would send again, in the time of another test
 
 
 @pytest.fixture
