@@ -199,16 +199,21 @@ class _Sender:
             layer = channel_layers.make_backend(conf.current().channel_layer)
             not_before = 0.0
             while True:
-                self._awake.wait()
+                self._awake.wait(max(0.0, not_before - time.monotonic()) if self._pending else None)
                 self._awake.clear()
-                with self._lock:
-                    batch, self._pending = self._pending, {}
-                if batch and time.monotonic() >= not_before:
-                    failure = runner.run(_send_all(layer, batch))
-                    not_before = 0.0 if failure is None else time.monotonic() + backoff.failed(failure)
-                    if failure is None:
+                if time.monotonic() >= not_before:
+                    with self._lock:
+                        batch, self._pending = self._pending, {}
+                    failure = runner.run(_send_all(layer, batch)) if batch else None
+                    if failure is not None:
+                        not_before = time.monotonic() + backoff.failed(failure)
+                        with (
+                            self._lock
+                        ):  # one for each channel, however many there were: it is sent when it works again
+                            self._pending = batch | self._pending
+                    elif batch:
                         backoff.worked()
-                if not self._pending:
+                if not self._pending or time.monotonic() < not_before:
                     self._idle.set()
 
 

@@ -72,17 +72,18 @@ class RunQuerySet(models.QuerySet["Run"]):
             ready = ready.exclude(callable__in=lacking)
         return ready.order_by("-priority", "run_after", "pk")
 
-    def next_start(self, now: datetime, *, queues: Sequence[str] | None = None) -> datetime | None:
-        """Return when the first of the runs that are to start later may be claimed, or None.
+    def next_start(self, *, queues: Sequence[str] | None = None) -> datetime | None:
+        """Return when the first of the ready runs may be claimed, or None; asks for no lock, and waits for none.
+
+        An instant that has passed means that somebody holds the row, or that it came a moment ago.
 
         Args:
-            now: only runs that may not start yet count.
             queues: only these queues; None for all.
         """
-        later = self.filter(status=RunStatus.READY, run_after__gt=now)
+        ready = self.filter(status=RunStatus.READY, run_after__isnull=False)
         if queues is not None:
-            later = later.filter(queue__in=queues)
-        first: datetime | None = later.order_by("run_after").values_list("run_after", flat=True).first()
+            ready = ready.filter(queue__in=queues)
+        first: datetime | None = ready.order_by("run_after").values_list("run_after", flat=True).first()
         return first
 
     def waiting(self) -> "RunQuerySet":

@@ -20,6 +20,7 @@ from sisy.jsondata import printable
 from sisy.messages import Poll
 from sisy.models import Run, RunStatus, Worker
 from sisy.transitions import claims, endings, returns
+from sisy.transitions.atomic import alias
 from sisy.transitions.endings import Outcome
 from sisy.worker.lacking import Lacking
 from sisy.worker.pool import Declined, Pool
@@ -31,6 +32,8 @@ _MOST_IN_HAND: Final = 200  # unstarted runs that a dead worker delays, and the 
 _SLOW_SECONDS: Final = 0.5  # unstarted runs that waited this long for a slot are given back
 _WRITE_START_AFTER: Final = 0.3  # shorter runs write their start with their end
 _GLANCE: Final = 0.1  # how often it looks while runs are under way
+_HELD_FIRST: Final = 0.02  # seconds after which it looks again for a ready run whose row somebody held; then it doubles
+_HELD_LONGEST: Final = 1.0
 
 
 class Pump:
@@ -56,6 +59,8 @@ class Pump:
         self._message: dict[str, Any] | None = None
         self._more = True  # nobody has looked yet
         self._was_full = False
+        self._held_up = 0.0
+        """Seconds until it looks again for ready runs that its last claim had to leave out; 0 when there are none."""
         self._unwritten: list[Outcome] = []
         self._declined: list[Declined] = []
         self._lacking = Lacking()
@@ -126,7 +131,7 @@ class Pump:
             return self.pool.is_empty and not self._unwritten
         self._give_back_slow()
         idle = self._claim() == 0 and self.pool.is_empty and not self._unwritten
-        return self._burst and idle and not self._more
+        return self._burst and idle and not self._more and not self._held_up
 
     def _pause(self) -> float:
         """Return how long to sleep unless the bell rings, in seconds."""
@@ -212,9 +217,12 @@ class Pump:
         )
         full = len(runs) == room
         if full:
-            self._more, self._message = True, self._message or message
+            self._more, self._message, self._held_up = True, self._message or message, 0.0
         else:
-            self._look_again_at(Run.objects.next_start(timezone.now(), queues=self._queues))
+            first = Run.objects.using(alias()).next_start(queues=self._queues)
+            self._look_again_at(first, any_claimed=bool(runs))
+            if self._held_up:
+                self._message = self._message or message
         if full and not self._was_full:  # one nudge reaches one worker: pass on that there is more than this one takes
             layer.nudge({run.queue for run in runs})
         self._was_full = full
@@ -222,11 +230,20 @@ class Pump:
             self.pool.offer(runs, message=message)
         return len(runs)
 
-    def _look_again_at(self, instant: datetime | None) -> None:
-        """Poll earlier for a run that is to start later: a retry, a jittered slot, a host whose clock is ahead."""
-        if instant is not None:
-            seconds = max(0.0, (instant - timezone.now()).total_seconds())
-            self.next_poll = min(self.next_poll, time.monotonic() + seconds)
+    def _look_again_at(self, instant: datetime | None, *, any_claimed: bool) -> None:
+        """Poll earlier for a run that is to start later: a retry, a jittered slot, a host whose clock is ahead.
+
+        One that could be claimed by now was left out because another transaction held its row: a cancellation, or on
+        MariaDB a claim that went over it on its way to others. Nobody will nudge for it again.
+        """
+        wait = None if instant is None else (instant - timezone.now()).total_seconds()
+        if wait is not None and wait <= 0:
+            again = _HELD_FIRST if any_claimed else max(_HELD_FIRST, 2 * self._held_up)
+            wait = self._held_up = min(again, _HELD_LONGEST)
+        else:
+            self._held_up = 0.0
+        if wait is not None:
+            self.next_poll = min(self.next_poll, time.monotonic() + wait)
 
     def _room(self) -> int:
         """Return how many runs to claim: free slots and what runs in a moment; 0 while half of that is in hand."""
