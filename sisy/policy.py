@@ -6,7 +6,7 @@ The scheduler, the transitions and the executor call these with plain values; no
 import hashlib
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sisy.cron import Schedule
@@ -170,7 +170,7 @@ def may_decline(*, declined_at: datetime | None, grace: timedelta, now: datetime
         grace: for how long it may be handed back.
         now: the instant to look from.
 
-    >>> start, grace = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=5)
+    >>> start, grace = datetime.fromisoformat("2026-01-01T00:00Z"), timedelta(minutes=5)
     >>> may_decline(declined_at=None, grace=grace, now=start)
     True
     >>> may_decline(declined_at=start, grace=grace, now=start + grace)

@@ -29,7 +29,8 @@ FLOORS = {
     "roles": "maintenance scheduler executor health",
     "wire": (
         "layer observers "
-        "worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat worker.listener "
+        "worker worker.pool worker.lacking worker.pump "
+        "worker.keeper worker.ticker worker.engine worker.heartbeat worker.listener "
         "worker.supervisor consumers routing"
     ),
     "doors": "apps checks testing urls views backend admin management contrib demo",

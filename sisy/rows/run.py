@@ -72,15 +72,18 @@ class RunQuerySet(models.QuerySet["Run"]):
             ready = ready.exclude(callable__in=lacking)
         return ready.order_by("-priority", "run_after", "pk")
 
-    def next_start(self, *, queues: Sequence[str] | None = None) -> datetime | None:
+    def next_start(self, *, queues: Sequence[str] | None = None, lacking: Collection[str] = ()) -> datetime | None:
         """Return when the first of the ready runs may be claimed, or None; asks for no lock, and waits for none.
 
         An instant that has passed means that somebody holds the row, or that it came a moment ago.
 
         Args:
             queues: only these queues; None for all.
+            lacking: callables to leave out.
         """
         ready = self.filter(status=RunStatus.READY, run_after__isnull=False)
+        if lacking:
+            ready = ready.exclude(callable__in=lacking)
         if queues is not None:
             ready = ready.filter(queue__in=queues)
         first: datetime | None = ready.order_by("run_after").values_list("run_after", flat=True).first()

@@ -38,7 +38,10 @@ def decline(runs: Sequence[Run], *, reason: str, now: datetime) -> int:
         reason: what the rows will say until somebody executes them.
         now: what is written for those that no worker has declined before.
     """
-    first, again = [run for run in runs if run.declined_at is None], [run for run in runs if run.declined_at is not None]
+    first, again = (
+        [run for run in runs if run.declined_at is None],
+        [run for run in runs if run.declined_at is not None],
+    )
     with write():
         count = _return(first, event="declined", now=now, reason=reason, declined_at=now)
         return count + _return(again, event="declined", now=now, reason=reason)

@@ -161,7 +161,8 @@ class Pool:
     def held(self) -> dict[int, UUID]:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
-            held = {flight.run.pk: flight.claim for flight in (*self._backlog, *self._flights, *self._declined)}
+            held = {flight.run.pk: flight.claim for flight in (*self._backlog, *self._flights)}
+            held |= {declined.run.pk: declined.claim for declined in self._declined}
             return held | {outcome.run.pk: outcome.claim for outcome in self._ended if outcome.claim is not None}
 
     def offer(self, runs: Sequence[Run], *, message: dict[str, Any]) -> None:

@@ -90,9 +90,9 @@ class Pump:
 
     def held(self) -> dict[int, uuid.UUID]:
         """Return the tokens of all runs whose end is not written yet, by their keys; from any thread."""
-        taken = [*self._unwritten, *self._declined]
-        unwritten = {one.run.pk: one.claim for one in taken if one.claim is not None}
-        return self.pool.held() | unwritten
+        unwritten = {outcome.run.pk: outcome.claim for outcome in list(self._unwritten) if outcome.claim is not None}
+        declined = {declined.run.pk: declined.claim for declined in list(self._declined)}
+        return self.pool.held() | unwritten | declined
 
     def sign(self) -> None:
         """Give a sign of life of this worker, in its row; from any thread."""
@@ -209,17 +209,21 @@ class Pump:
             return 0
         message, self._message = self._message or Poll().to_message(), None
         self._more = False  # before the query: a bell that rings meanwhile counts
-        settings = conf.current()
-        self.next_poll = now + settings.poll_interval.total_seconds()
+        settings, lacking = conf.current(), self._lacking.current()
+        self.next_poll = min(now + settings.poll_interval.total_seconds(), self._lacking.next_try)
         runs = claims.claim(
-            worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now(),
-            lacking=self._lacking.current(),
+            worker=self._worker,
+            queues=self._queues,
+            limit=room,
+            lease=settings.lease,
+            now=timezone.now(),
+            lacking=lacking,
         )
         full = len(runs) == room
         if full:
             self._more, self._message, self._held_up = True, self._message or message, 0.0
         else:
-            first = Run.objects.using(alias()).next_start(queues=self._queues)
+            first = Run.objects.using(alias()).next_start(queues=self._queues, lacking=lacking)
             self._look_again_at(first, any_claimed=bool(runs))
             if self._held_up:
                 self._message = self._message or message
