@@ -18,6 +18,7 @@ _COUNT_CAP = 1_000
 """Missed slots are counted one by one up to here; more than that are reported as at least so many."""
 _MAX_BACKOFF = timedelta(hours=6)
 _SECOND = timedelta(seconds=1)  # slots are whole seconds
+_MOMENT = timedelta(microseconds=1)  # but for a first run that does not wait for the schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,7 @@ def _newest(schedule: Schedule, *, first: datetime, until: datetime, count: int)
     while True:
         start = max(first, until - window)
         slots = [first] if start == first else []
-        slots += schedule.between(start + _SECOND, until + _SECOND)
+        slots += schedule.between(start + _MOMENT, until + _MOMENT)
         if len(slots) >= count or start == first:
             return tuple(slots[-count:])
         window *= 2

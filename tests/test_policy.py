@@ -217,6 +217,12 @@ def test_the_announced_slot_counts_even_off_the_schedule(misfire, now, expected)
     assert planned(now, next_run="12:00:17", misfire=misfire) == expected
 
 
+@pytest.mark.parametrize("now", ["12:00:00", "12:00:30", "12:01:30"])
+def test_a_slot_less_than_a_second_after_one_off_the_schedule_is_made_up_for_too(now):
+    found, missed, _ = planned(now, next_run="11:59:59.5", misfire="all")
+    assert (found[:2], missed) == (["11:59:59", "12:00"], None)
+
+
 def test_the_announced_slot_of_a_one_shot_runs_once():
     once = Schedule("@once", anchor=at("12:00:00.25"))
     result = plan(timetable(once, next_run="12:00:00.25"), now=at("15:00"))
