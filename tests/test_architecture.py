@@ -26,7 +26,7 @@ FLOORS = {
         "transitions.returns "
         "models.columns models.timing models.checking models.entry models.queries models.task models.creation models"
     ),
-    "roles": "maintenance scheduler executor",
+    "roles": "realignment maintenance scheduler executor",
     "wire": (
         "layer observers "
         "worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat worker.listener "

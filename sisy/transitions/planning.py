@@ -130,6 +130,26 @@ def reschedule(task: "Task", *, now: datetime, resume: bool = False) -> None:
 
 
 @tried_again
+def correct_slot(task: "Task", slot: datetime) -> bool:
+    """Announce another slot of an enabled task; return whether nobody has changed its timing or holds its row.
+
+    Args:
+        task: as it was read; its next_run is set.
+        slot: what its schedule says.
+    """
+    rows = task_rows(alias()).filter(
+        pk=task.pk, enabled=True, next_run=task.next_run, schedule_version=task.schedule_version
+    )
+    with write():
+        held = list(locked(rows, skip=True).values_list("pk", flat=True))
+        if not rows.filter(pk__in=held).update(next_run=slot):
+            return False
+        task.next_run = slot
+        announce_tasks("scheduled", [task])
+    return True
+
+
+@tried_again
 def pause(task: "Task") -> bool:
     """Stop creating runs of a task; return whether it was not paused already."""
     rows = task_rows(alias()).filter(pk=task.pk, enabled=True)
@@ -226,7 +246,7 @@ def _admit(
     several: bool,
     now: datetime,
 ) -> bool:
-    """Add one new run in the state that the task's overlap policy gives it; return whether it counts as an iteration."""
+    """Add one new run in the state that the overlap policy gives it; return whether it counts as an iteration."""
     run = run_of(task, slot=slot, now=now)
     admission = policy.admit(task.overlap, active=active[task.pk], waiting=waiting[task.pk])
     if admission == "skip" and several:  # slots that are made up for run one after another
