@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "sisy"
 # __init__.py; on the floor of the doors, for everything in it.
 FLOORS = {
     "ground": (
-        "errors describe cronfields wallclock cron paths callables registry policy jsondata instants backoff "
+        "errors describe cronfields wallclock cron meaning paths callables registry policy jsondata instants backoff "
         "messages conf signals"
     ),
     "rows": (
