@@ -12,6 +12,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from channels.exceptions import ChannelFull
@@ -79,6 +81,49 @@ def kick() -> None:
     """Ask for a tick soon, since a task's next slot comes before the next boundary; returns at once."""
     _ring(Tick())
     _sender.send({conf.current().heartbeat_channel: Tick()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundTrip:
+    """What came of sending this process a message through the channel layer.
+
+    Args:
+        reaches: "nobody" without a layer, "this process" with the in-memory one, else "all processes".
+        time: what the way there and back took; None when it did not come back, or there is no layer.
+        error: why it did not come back, or an empty string.
+    """
+
+    reaches: str
+    time: timedelta | None = None
+    error: str = ""
+
+
+def round_trip() -> RoundTrip:
+    """Send this process a message and wait for it, for at most a second; from code without an event loop."""
+    if configured() is None:
+        return RoundTrip(reaches="nobody")
+    reaches = "this process" if is_local(configured()) else "all processes"
+    try:
+        return RoundTrip(reaches=reaches, time=asyncio.run(_round_trip()))
+    except Exception as error:  # each layer has errors of its own
+        why = "no answer within a second" if isinstance(error, TimeoutError) else str(error).strip()
+        return RoundTrip(reaches=reaches, error=f"{type(error).__name__}: {why}")
+
+
+async def _round_trip() -> timedelta:
+    layer: Any = channel_layers.make_backend(conf.current().channel_layer)
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            channel = await layer.new_channel("sisy.ping")
+            await layer.send(channel, Nudge().to_message())  # the first one pays for the connection
+            await layer.receive(channel)
+            began = time.perf_counter()
+            await layer.send(channel, Nudge().to_message())
+            await layer.receive(channel)
+            return timedelta(seconds=time.perf_counter() - began)
+    finally:
+        if hasattr(layer, "close_pools"):
+            await layer.close_pools()
 
 
 def add_bell(bell: Bell) -> None:
@@ -154,16 +199,21 @@ class _Sender:
             layer = channel_layers.make_backend(conf.current().channel_layer)
             not_before = 0.0
             while True:
-                self._awake.wait()
+                self._awake.wait(max(0.0, not_before - time.monotonic()) if self._pending else None)
                 self._awake.clear()
-                with self._lock:
-                    batch, self._pending = self._pending, {}
-                if batch and time.monotonic() >= not_before:
-                    failure = runner.run(_send_all(layer, batch))
-                    not_before = 0.0 if failure is None else time.monotonic() + backoff.failed(failure)
-                    if failure is None:
+                if time.monotonic() >= not_before:
+                    with self._lock:
+                        batch, self._pending = self._pending, {}
+                    failure = runner.run(_send_all(layer, batch)) if batch else None
+                    if failure is not None:
+                        not_before = time.monotonic() + backoff.failed(failure)
+                        with (
+                            self._lock
+                        ):  # one for each channel, however many there were: it is sent when it works again
+                            self._pending = batch | self._pending
+                    elif batch:
                         backoff.worked()
-                if not self._pending:
+                if not self._pending or time.monotonic() < not_before:
                     self._idle.set()
 
 

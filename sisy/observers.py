@@ -67,6 +67,11 @@ def _rescued(runs: Sequence[Run]) -> None:
     _say(runs, "taken from a worker that died or lost contact, ready again", level=logging.WARNING)
 
 
+def _declined(runs: Sequence[Run]) -> None:
+    _nudge(runs)
+    _say(runs, f"handed back for another worker to try: {runs[0].reason}", level=logging.WARNING)
+
+
 def _claimed(runs: Sequence[Run]) -> None:
     _say(runs, "claimed", level=logging.DEBUG)
 
@@ -107,6 +112,7 @@ _EVENTS: dict[str, Callable[[Sequence[Run]], None]] = {
     "enqueued": _enqueued,
     "released": _back,
     "rescued": _rescued,
+    "declined": _declined,
     "claimed": _claimed,
     "started": _started,
     "cancelling": _cancelling,

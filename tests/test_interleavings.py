@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection, connections
@@ -251,6 +252,24 @@ def test_two_workers_share_what_is_ready_without_a_run_in_both_hands(order):
     assert len(keys) == len(set(keys)) == 6
     for run in (*first, *second, *rest):
         assert stored(run).claim == run.claim
+
+
+def test_a_claim_that_leaves_out_what_another_one_holds_can_tell():
+    """On MariaDB a claim of several queues locks all that is ready on its way to the most urgent ones."""
+    every_minute()
+    scheduler.tick(NOON)
+    for _ in range(39):
+        Run.objects.create(label="run", callable="x", run_after=NOON, enqueued_at=NOON)
+    queues = ["default", "mail"]
+
+    def claim_eight():
+        runs = claims.claim(worker=uuid4(), queues=queues, limit=8, lease=LEASE, now=at(1))
+        return runs, Run.objects.next_start(queues=queues)
+
+    (first, _), (second, next_start) = meeting(claim_eight, claim_eight, before=RUN_UPDATE)
+    assert len(first) == 8
+    assert len(second) == 8 or next_start == NOON
+    assert not {run.pk for run in first} & {run.pk for run in second}
 
 
 # -- finish and rescue -----------------------------------------------------------------------------

@@ -4,13 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from sisy import layer, scheduler
@@ -201,6 +202,63 @@ def test_a_burst_includes_the_runs_that_waited_for_another_one(start_engine: Sta
     task.run_asap()
     assert start_engine(burst=True).drained.wait(10)
     assert [run.status for run in Run.objects.all()] == [RunStatus.SUCCESSFUL] * 2
+
+
+# Rows that somebody holds ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held_rows() -> Iterator[None]:
+    """Hold the locks of all runs, as a cancellation does that is about to commit."""
+    with transaction.atomic():
+        list(Run.objects.select_for_update())
+        yield
+
+
+def test_a_run_whose_row_somebody_held_when_the_worker_looked_is_not_left_to_the_next_poll(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start_engine()
+    wait_for(lambda: engine.pump.next_poll, 10, "the first look")
+    with monkeypatch.context() as silence:
+        silence.setattr(layer, "nudge", lambda queues: None)
+        Task.run_once(tasks.note)
+    with held_rows():
+        engine.wake(Nudge().to_message())
+        time.sleep(0.3)
+    assert only_run(timeout=5).status == RunStatus.SUCCESSFUL
+
+
+def test_a_burst_waits_for_a_run_whose_row_somebody_holds(start_engine: StartEngine) -> None:
+    Task.run_once(tasks.note)
+    with held_rows():
+        engine = start_engine(burst=True)
+        if connection.vendor != "sqlite":  # where a look at anything waits for the lock
+            wait_for(lambda: engine.pump.next_poll, 10, "the first look")
+        assert not engine.drained.wait(0.3)
+    assert engine.drained.wait(5)
+    assert Run.objects.get().status == RunStatus.SUCCESSFUL
+
+
+def test_a_run_that_may_start_just_after_the_worker_looked_is_not_left_to_the_next_poll(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, looks = claims.claim, []
+
+    def slow_claim(**options: Any) -> list[Run]:
+        runs = claim(**options)
+        if not looks:
+            looks.append(runs)
+            time.sleep(max(0.0, (start - timezone.now()).total_seconds()) + 0.01)
+        return runs
+
+    monkeypatch.setattr(claims, "claim", slow_claim)
+    Task.run_once(tasks.note)
+    start = timezone.now() + timedelta(seconds=2)
+    Run.objects.update(run_after=start)
+    start_engine()
+    assert only_run(timeout=8).status == RunStatus.SUCCESSFUL
+    assert looks == [[]]
 
 
 # Leases, timeouts, cancelling -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 
 from sisy import signals
 from sisy.errors import Cancelled, Retry, Skip, TimedOut
@@ -576,9 +577,27 @@ def test_a_run_that_can_not_be_started_for_want_of_the_database_is_left_to_other
     assert_a_slot_is_left(pool)
 
 
-def test_a_callable_that_leads_nowhere_fails_its_run() -> None:
+def test_a_callable_that_leads_nowhere_is_left_to_another_worker() -> None:
     run = claimed(notes)
     run.callable = f"{__name__}.not_there"
+    pool = new_pool()
+    pool.offer([run], message=NUDGE)
+    wait_for(lambda: pool.in_hand == 0, 5, "the run to be declined")
+    assert not pool.is_empty, "it is still this worker's until it is handed back"
+    assert pool.held() == {run.pk: run.claim}
+    (declined,) = pool.take_declined()
+    assert declined.run is run
+    assert "not_there" in declined.reason
+    assert (pool.take_ended(), pool.take_declined(), pool.is_empty) == ([], [], True)
+    assert_a_slot_is_left(pool)
+
+
+@pytest.mark.parametrize("grace", [0, 300])
+def test_a_callable_that_nobody_has_found_for_the_grace_of_a_deploy_fails_its_run(settings: Any, grace: int) -> None:
+    settings.SISY = {"DEPLOY_GRACE": grace}
+    run = claimed(notes)
+    run.callable = f"{__name__}.not_there"
+    run.declined_at = timezone.now() - timedelta(seconds=grace) if grace else None
     pool = new_pool()
     pool.offer([run], message=NUDGE)
     (outcome,) = outcomes(pool, 1)

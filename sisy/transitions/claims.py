@@ -6,7 +6,7 @@ whoever does not hold it any more can change nothing.
 
 import copy
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,7 +19,15 @@ from sisy.transitions.atomic import alias, announce, locked, tried_again, write
 
 
 @tried_again
-def claim(*, worker: uuid.UUID, queues: Sequence[str] | None, limit: int, lease: timedelta, now: datetime) -> list[Run]:
+def claim(
+    *,
+    worker: uuid.UUID,
+    queues: Sequence[str] | None,
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+    lacking: Collection[str] = (),
+) -> list[Run]:
     """Claim up to `limit` ready runs for a worker, the most urgent first, and return them with their tasks.
 
     Args:
@@ -28,10 +36,11 @@ def claim(*, worker: uuid.UUID, queues: Sequence[str] | None, limit: int, lease:
         limit: the most runs to claim.
         lease: how long the claim is valid unless it is renewed.
         now: runs that are to start later are left out.
+        lacking: callables whose code the worker lacks; their runs are left to others.
     """
     token = uuid.uuid4()
     with write():
-        runs = list(locked(Run.objects.ready(now, queues=queues), skip=True)[:limit])
+        runs = list(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
         if not runs:
             return []
         Run.objects.using(alias()).filter(pk__in=[run.pk for run in runs], status=RunStatus.READY).update(

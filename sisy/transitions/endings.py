@@ -26,7 +26,7 @@ CANCELLED_BY_USER = "cancelled"
 
 _FINISH_COLUMNS = [
     "status", "reason", "run_after", "started_at", "finished_at", "attempt", "claim", "lease_expires_at",
-    "crashes", "userdata", "result", "errors", "progress", "task",
+    "crashes", "declined_at", "userdata", "result", "errors", "progress", "task",
 ]  # fmt: skip
 
 

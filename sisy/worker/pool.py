@@ -22,8 +22,8 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.utils import timezone
 
-from sisy import executor, policy, signals
-from sisy.errors import Cancelled, TimedOut
+from sisy import conf, executor, policy, signals
+from sisy.errors import Cancelled, InvalidCallable, TimedOut
 from sisy.executor import Prepared
 from sisy.models import Run
 from sisy.transitions import claims
@@ -98,6 +98,21 @@ class Flight:
             self.thread = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Declined:
+    """A run whose code this process lacks.
+
+    Args:
+        run: the run, as it was claimed.
+        claim: its token.
+        reason: what is missing.
+    """
+
+    run: Run
+    claim: UUID
+    reason: str
+
+
 class Pool:
     """Executes claimed runs, at most `concurrency` at a time.
 
@@ -116,6 +131,7 @@ class Pool:
         self._backlog: deque[Flight] = deque()
         self._flights: set[Flight] = set()
         self._ended: list[Outcome] = []
+        self._declined: list[Declined] = []
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
         self._tidied = time.monotonic()
@@ -130,7 +146,7 @@ class Pool:
     def is_empty(self) -> bool:
         """Whether no run is in hand and every outcome was taken."""
         with self._changed:
-            return not (self._backlog or self._flights or self._ended)
+            return not (self._backlog or self._flights or self._ended or self._declined)
 
     @property
     def unstarted(self) -> int:
@@ -146,6 +162,7 @@ class Pool:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
             held = {flight.run.pk: flight.claim for flight in (*self._backlog, *self._flights)}
+            held |= {declined.run.pk: declined.claim for declined in self._declined}
             return held | {outcome.run.pk: outcome.claim for outcome in self._ended if outcome.claim is not None}
 
     def offer(self, runs: Sequence[Run], *, message: dict[str, Any]) -> None:
@@ -164,6 +181,12 @@ class Pool:
         with self._changed:
             ended, self._ended = self._ended, []
             return ended
+
+    def take_declined(self) -> list[Declined]:
+        """Return the runs whose code this process lacks, since the last call; the caller hands them back."""
+        with self._changed:
+            declined, self._declined = self._declined, []
+            return declined
 
     def fence(self, flight: Flight) -> None:
         """Write off a run whose function ignores that it was interrupted: what it still does changes no row."""
@@ -237,6 +260,12 @@ class Pool:
                 if not flight.start_written:
                     self._drop(flight)
                     return None
+        except InvalidCallable as error:
+            grace = conf.current().deploy_grace
+            if not policy.may_decline(declined_at=run.declined_at, grace=grace, now=timezone.now()):
+                raise
+            self._decline(flight, str(error))
+            return None
         except (OperationalError, InterfaceError):  # it has not started: its lease will run out, another will have it
             self._drop(flight)
             return None
@@ -308,6 +337,14 @@ class Pool:
         """Forget a run that is not ours any more."""
         with self._changed:
             self._flights.discard(flight)
+            self._changed.notify()
+        self._on_ended()
+
+    def _decline(self, flight: Flight, reason: str) -> None:
+        """Leave a run to a worker that has its code."""
+        with self._changed:
+            self._flights.discard(flight)
+            self._declined.append(Declined(run=flight.run, claim=flight.claim, reason=reason))
             self._changed.notify()
         self._on_ended()
 
