@@ -12,10 +12,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import Count
 from django.utils import timezone
-from sisy import scheduler
-from sisy.models import Run, Task, task_with_callable
 
 from benchmarks import effects, side, stores
+from sisy import scheduler
+from sisy.models import Run, Task, task_with_callable
 
 JOB = "benchmarks.contenders.sisy.job"
 DJANGO: side.Command = [sys.executable, "-m", "django"]

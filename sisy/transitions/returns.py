@@ -56,7 +56,9 @@ def expire(held: Mapping[int, uuid.UUID]) -> int:
     """
     with write():
         mine = list(lock_held(held))
-        return Run.objects.using(alias()).filter(pk__in=mine).update(lease_expires_at=from_now(timedelta(seconds=-1)))
+        return (
+            Run.objects.using(alias()).filter(pk__among=mine).update(lease_expires_at=from_now(timedelta(seconds=-1)))
+        )
 
 
 @tried_again
@@ -114,7 +116,7 @@ def _hand_back(runs: Sequence[Run], *, event: str, **columns: Any) -> None:
         "status": RunStatus.READY, "worker": None, "claim": None, "lease_expires_at": None,
         "started_at": None, "crashes": runs[0].crashes,
     }  # fmt: skip
-    Run.objects.using(alias()).filter(pk__in=[run.pk for run in runs]).update(**values)
+    Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs]).update(**values)
     for run in runs:
         for column, value in values.items():
             setattr(run, column, value)
