@@ -1,7 +1,7 @@
-"""The only caller of the channel layer: ticks and nudges, with a deadline, never raising.
+"""The only caller of the channel layer: it sends with a deadline and never raises.
 
-Heartbeat and observers call `send_tick`, `nudge` and `kick`; an engine registers a bell, so that what happens in its
-own process reaches it without the layer. A message that can't be sent costs time, never a run.
+Heartbeat and observers call `send_tick`, `nudge`, `cancel` and `kick`; an engine registers a bell, so that what happens
+in its own process reaches it without the layer. A message that can't be sent costs time, never a run.
 """
 
 import asyncio
@@ -15,18 +15,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 from channels.exceptions import ChannelFull
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 
 from sisy import conf
 from sisy.backoff import Backoff
-from sisy.messages import Nudge, Tick
+from sisy.messages import Cancel, Message, Nudge, Tick, worker_channel
 
 _log = logging.getLogger("sisy.layer")
 _DEADLINE: Final = 1.0  # seconds that one send may take
 
-Bell = Callable[[Tick | Nudge], None]
+Bell = Callable[[Message], None]
 
 
 class ChannelLayer(Protocol):
@@ -75,6 +76,13 @@ def nudge(queues: Iterable[str]) -> None:
     _ring(Nudge())
     channel = conf.current().run_channel
     _sender.send({channel: Nudge(), **{f"{channel}.{queue}": Nudge() for queue in queues}})
+
+
+def cancel(workers: Iterable[UUID]) -> None:
+    """Tell workers that some of their runs are to be cancelled; returns at once."""
+    _ring(Cancel())
+    channel = conf.current().run_channel
+    _sender.send({worker_channel(channel, worker): Cancel() for worker in workers})
 
 
 def kick() -> None:
@@ -140,7 +148,7 @@ def remove_bell(bell: Bell) -> None:
 _bells: list[Bell] = []
 
 
-def _ring(message: Tick | Nudge) -> None:
+def _ring(message: Message) -> None:
     for bell in list(_bells):
         bell(message)
 
@@ -169,12 +177,12 @@ class _Sender:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: dict[str, Tick | Nudge] = {}
+        self._pending: dict[str, Message] = {}
         self._awake = threading.Event()
         self._idle = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def send(self, messages: dict[str, Tick | Nudge]) -> None:
+    def send(self, messages: dict[str, Message]) -> None:
         """Send each message to its channel, soon."""
         if is_local(configured()):
             return
@@ -217,7 +225,7 @@ class _Sender:
                     self._idle.set()
 
 
-async def _send_all(layer: ChannelLayer, batch: dict[str, Tick | Nudge]) -> Exception | None:
+async def _send_all(layer: ChannelLayer, batch: dict[str, Message]) -> Exception | None:
     """Send a batch; return what went wrong first, and leave out the rest then."""
     for channel, message in batch.items():
         try:

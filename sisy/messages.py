@@ -1,4 +1,4 @@
-"""What travels over the channel layer: two messages without content, and the names of the channels.
+"""What travels over the channel layer: messages without content, and the names of the channels.
 
 layer.py sends them, consumers.py and worker.py parse them. A message says "look"; it carries no ids and no authority,
 so that a lost, doubled, late or forged one costs time only.
@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 VERSION: Final = 1
 QUEUE_NAME: Final = re.compile(r"[a-zA-Z0-9_\-]{1,64}")
@@ -45,6 +46,21 @@ class Nudge:
 
 
 @dataclass(frozen=True)
+class Cancel:
+    """Look which of your runs somebody wants to be cancelled."""
+
+    type: ClassVar[str] = "sisy.cancel"
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the message for the channel layer.
+
+        >>> Cancel().to_message()
+        {'type': 'sisy.cancel', 'v': 1}
+        """
+        return {"type": self.type, "v": VERSION}
+
+
+@dataclass(frozen=True)
 class Poll:
     """What takes a nudge's place when a worker looked by itself; never sent."""
 
@@ -59,7 +75,10 @@ class Poll:
         return {"type": self.type, "v": VERSION}
 
 
-def from_message(message: object) -> Tick | Nudge | None:
+Message = Tick | Nudge | Cancel
+
+
+def from_message(message: object) -> Message | None:
     """Return what a received message says, or None when it is none of ours.
 
     >>> from_message({"type": "sisy.tick", "v": 1})
@@ -74,6 +93,8 @@ def from_message(message: object) -> Tick | Nudge | None:
             return Tick()
         case Nudge.type:
             return Nudge()
+        case Cancel.type:
+            return Cancel()
     return None
 
 
@@ -92,3 +113,16 @@ def run_channels(run_channel: str, queues: frozenset[str] | None) -> list[str]:
     if queues is None:
         return [run_channel]
     return [f"{run_channel}.{queue}" for queue in sorted(queues)]
+
+
+def worker_channel(run_channel: str, worker: UUID) -> str:
+    """Return the channel to which one worker process alone listens; no queue's channel has such a name.
+
+    Args:
+        run_channel: SISY["RUN_CHANNEL"].
+        worker: the id of the worker.
+
+    >>> worker_channel("sisy.run", UUID(int=11))
+    'sisy.run-0000000000000000000000000000000b'
+    """
+    return f"{run_channel}-{worker.hex}"

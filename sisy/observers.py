@@ -81,6 +81,7 @@ def _started(runs: Sequence[Run]) -> None:
 
 
 def _cancelling(runs: Sequence[Run]) -> None:
+    layer.cancel({run.worker for run in runs if run.worker is not None})
     _say(runs, "asked to cancel", level=logging.INFO)
 
 

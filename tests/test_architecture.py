@@ -27,7 +27,7 @@ FLOORS = {
         "transitions.returns "
         "models.columns models.timing models.checking models.entry models.queries models.task models.creation models"
     ),
-    "roles": "maintenance scheduler executor health",
+    "roles": "realignment maintenance scheduler executor health",
     "wire": (
         "layer observers "
         "worker worker.pool worker.lacking worker.pump "

@@ -19,6 +19,7 @@ from sisy.messages import Nudge
 from sisy.models import Run, RunStatus, Task, Worker, task_with_callable
 from sisy.transitions import claims, endings
 from sisy.worker import engine as engine_module
+from sisy.worker import keeper as keeper_module
 from sisy.worker.engine import Engine
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import wait_for
@@ -66,7 +67,7 @@ def stop(engine: Engine) -> None:
     engine.stop()
     pump = engine.threads["sisy-pump"]
     wait_for(lambda: engine.drained.is_set() or not pump.is_alive(), 10, "the end of the pump")
-    engine.keeper.closed.set()  # what a pump does at its end, for those that have died before
+    engine.keeper.close()  # what a pump does at its end, for those that have died before
     layer.remove_bell(engine.hear)
     for thread in list(engine.threads.values()):  # they close their connections; the database could not be dropped
         thread.join(5)
@@ -315,6 +316,19 @@ def test_a_running_run_can_be_cancelled_from_elsewhere(start_engine: StartEngine
     wait_for_begin()
     assert task.cancel() == 1
     assert only_run().status == RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("function", [flow_tasks.wait_for_file, flow_tasks.await_file])
+def test_a_message_tells_the_worker_to_cancel_without_a_poll(
+    start_engine: StartEngine, free: Path, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "_LOOK_FOR_CANCELLED_EVERY", 3600.0)
+    start_engine()
+    task = Task.run_once(function, {"file": str(free)})
+    wait_for_begin()
+    assert task.cancel() == 1
+    run = only_run()
+    assert (run.status, run.reason) == (RunStatus.CANCELLED, "cancelled")
 
 
 def test_runs_of_dead_workers_are_rescued_without_a_tick(start_engine: StartEngine) -> None:

@@ -577,6 +577,22 @@ def test_a_run_that_can_not_be_started_for_want_of_the_database_is_left_to_other
     assert_a_slot_is_left(pool)
 
 
+def test_a_run_that_is_cancelled_while_it_waits_for_a_slot_does_not_start() -> None:
+    first, second = claimed(waits), claimed(notes)
+    pool = new_pool(concurrency=1)
+    pool.offer([first, second], message=NUDGE)
+    wait_for(lambda: len(calls) == 1, 5, "the first run to start")
+    (waiting,) = pool.backlog()
+    assert waiting.run is second
+    pool.cancel(waiting, requested_at=timezone.now())
+    assert pool.in_hand == 2
+    gate.set()
+    ended = {outcome.run.pk: outcome.run.status for outcome in outcomes(pool, 2)}
+    assert ended == {first.pk: RunStatus.SUCCESSFUL, second.pk: RunStatus.CANCELLED}
+    assert len(calls) == 1
+    assert_a_slot_is_left(pool)
+
+
 def test_a_callable_that_leads_nowhere_is_left_to_another_worker() -> None:
     run = claimed(notes)
     run.callable = f"{__name__}.not_there"

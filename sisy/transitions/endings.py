@@ -75,6 +75,25 @@ def finish(outcomes: Sequence[Outcome], *, now: datetime) -> set[int]:
     return set(held)
 
 
+def announce_written(outcomes: Sequence[Outcome]) -> list[Run]:
+    """Tell the observers of what an earlier `finish` had committed when its connection broke; return those runs.
+
+    Args:
+        outcomes: that were given to a `finish` that failed, and whose claims do not hold any more.
+    """
+    attempts = {outcome.run.pk: outcome.run for outcome in outcomes}
+    rows = Run.objects.using(alias()).filter(pk__in=list(attempts)).order_by("pk")
+    written = [
+        attempts[key]
+        for key, attempt, run_after, finished_at in rows.values_list("pk", "attempt", "run_after", "finished_at")
+        if (attempt, run_after, finished_at)
+        == (attempts[key].attempt, attempts[key].run_after, attempts[key].finished_at)
+    ]
+    announce("retried", [run for run in written if not run.is_over])
+    announce("finished", [run for run in written if run.is_over])
+    return written
+
+
 def end(runs: Sequence[Run], *, now: datetime) -> None:
     """Write the final states that are set on locked runs, and what follows for their tasks.
 

@@ -58,9 +58,12 @@ def enqueue(planned: Sequence[tuple["Task", policy.Plan]], *, now: datetime) -> 
     active, waiting = _count_active([task for task, plan in planned if plan.slots])
     for task, plan in planned:
         _add_missed(enqueued, task, plan, taken=taken, now=now)
+        left = len(plan.slots) if plan.runs_left is None else plan.runs_left
         for slot in plan.slots:
-            if (task.pk, slot) not in taken:
-                _admit(enqueued, task, slot, active=active, waiting=waiting, several=len(plan.slots) > 1, now=now)
+            if left and (task.pk, slot) not in taken:
+                left -= _admit(
+                    enqueued, task, slot, active=active, waiting=waiting, several=len(plan.slots) > 1, now=now
+                )
     Run.objects.using(alias()).bulk_create(enqueued.all(), batch_size=500)
     _advance(planned, enqueued)
     _announce(enqueued)
@@ -138,6 +141,26 @@ def reschedule(task: "Task", *, now: datetime, resume: bool = False) -> None:
     task.next_run, task.schedule_version = row.next_run, row.schedule_version
     task.enabled, task.error = row.enabled, row.error
     task.runs_created, task.last_run = row.runs_created, row.last_run
+
+
+@tried_again
+def correct_slot(task: "Task", slot: datetime) -> bool:
+    """Announce another slot of an enabled task; return whether nobody has changed its timing or holds its row.
+
+    Args:
+        task: as it was read; its next_run is set.
+        slot: what its schedule says.
+    """
+    rows = task_rows(alias()).filter(
+        pk=task.pk, enabled=True, next_run=task.next_run, schedule_version=task.schedule_version
+    )
+    with write():
+        held = list(locked(rows, skip=True).values_list("pk", flat=True))
+        if not rows.filter(pk__in=held).update(next_run=slot):
+            return False
+        task.next_run = slot
+        announce_tasks("scheduled", [task])
+    return True
 
 
 @tried_again
@@ -236,8 +259,8 @@ def _admit(
     waiting: Counter[int],
     several: bool,
     now: datetime,
-) -> None:
-    """Add one new run in the state that the task's overlap policy gives it."""
+) -> bool:
+    """Add one new run in the state that the overlap policy gives it; return whether it counts as an iteration."""
     run = run_of(task, slot=slot, now=now)
     admission = policy.admit(task.overlap, active=active[task.pk], waiting=waiting[task.pk])
     if admission == "skip" and several:  # slots that are made up for run one after another
@@ -255,6 +278,7 @@ def _admit(
     else:
         active[task.pk] += 1
         enqueued.ready.append(run)
+    return admission != "skip"
 
 
 def _cancel_active(enqueued: Enqueued, task: "Task", *, now: datetime) -> bool:

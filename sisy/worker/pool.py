@@ -158,6 +158,19 @@ class Pool:
         with self._changed:
             return list(self._flights)
 
+    def backlog(self) -> list[Flight]:
+        """Return the runs that are waiting for a slot."""
+        with self._changed:
+            return list(self._backlog)
+
+    def cancel(self, flight: Flight, *, requested_at: datetime | None) -> None:
+        """Stop a run that somebody wants to be cancelled; one that has no slot yet does not start."""
+        flight.run.cancel_requested_at = requested_at
+        with self._changed:
+            has_slot = flight in self._flights
+        if has_slot:
+            flight.interrupt(Cancelled)
+
     def held(self) -> dict[int, UUID]:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
@@ -253,6 +266,8 @@ class Pool:
     def _start(self, flight: Flight) -> Prepared | None:
         """Prepare the call; None when the claim does not hold any more, or the database can't be asked."""
         run = flight.run
+        if run.cancel_requested_at is not None:
+            raise Cancelled("it was cancelled before it started")
         try:
             prepared = executor.prepare(run, message=flight.message)
             if policy.must_write_start_first(at_most_once=run.at_most_once, crashes=run.crashes):

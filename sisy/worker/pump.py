@@ -62,6 +62,7 @@ class Pump:
         self._held_up = 0.0
         """Seconds until it looks again for ready runs that its last claim had to leave out; 0 when there are none."""
         self._unwritten: list[Outcome] = []
+        self._in_doubt = False  # whether some of these may have been committed, and the answer was lost
         self._declined: list[Declined] = []
         self._lacking = Lacking()
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
@@ -150,12 +151,16 @@ class Pump:
         while self._unwritten:
             batch = self._unwritten[:_MOST_IN_HAND]
             try:
-                endings.finish(batch, now=timezone.now())
+                held = endings.finish(batch, now=timezone.now())
+                if self._in_doubt:
+                    endings.announce_written([outcome for outcome in batch if outcome.run.pk not in held])
             except (OperationalError, InterfaceError):
+                self._in_doubt = True
                 raise
             except DatabaseError:
                 self._finish_one_by_one(batch)
             del self._unwritten[: len(batch)]
+        self._in_doubt = False
 
     def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
         """One outcome can't be stored: write the others, and that one as failed."""

@@ -19,7 +19,8 @@ Message = dict[str, Any]
 
 def tell(message: Message) -> None:
     """Write down the channel message that came with the run."""
-    ledger.append(kind="end", function="tell", label=message["task"].label, message=message["message"])
+    task = message["task"]
+    ledger.append(kind="end", function="tell", label=task.label, message=message["message"], **ledger.of_run(task))
 
 
 def run_once_each(message: Message) -> None:
