@@ -22,6 +22,7 @@ from sisy.errors import InvalidInput
 from sisy.jsondata import printable
 from sisy.rows.clock import DatabaseNow
 from sisy.rows.indexes import LeanIndex
+from sisy.rows.lookups import Among
 
 if TYPE_CHECKING:
     pass
@@ -267,6 +268,10 @@ class Run(models.Model):
     async def alog(self, text: str) -> None:
         """As `log`, in a coroutine."""
         await sync_to_async(self.log)(text)
+
+
+Run._meta.get_field("id").register_lookup(Among)
+Run._meta.get_field("task").register_lookup(Among)
 
 
 class RunLine(models.Model):

@@ -43,7 +43,7 @@ def claim(
         runs = list(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
         if not runs:
             return []
-        Run.objects.using(alias()).filter(pk__in=[run.pk for run in runs], status=RunStatus.READY).update(
+        Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs], status=RunStatus.READY).update(
             status=RunStatus.RUNNING, claim=token, worker=worker, lease_expires_at=from_now(lease)
         )
         _attach_tasks(runs)  # inside: if it fails, nothing is claimed
@@ -83,10 +83,10 @@ def renew(held: Mapping[int, uuid.UUID], *, lease: timedelta) -> dict[int, bool]
     if not held:
         return {}
     with write():
-        rows = Run.objects.filter(pk__in=list(held), status=RunStatus.RUNNING).order_by("pk")
+        rows = Run.objects.filter(pk__among=held, status=RunStatus.RUNNING).order_by("pk")
         found = locked(rows, skip=True).values_list("pk", "claim", "cancel_requested_at")
         mine = {key: requested_at is not None for key, claim, requested_at in found if held[key] == claim}
-        Run.objects.using(alias()).filter(pk__in=list(mine)).update(lease_expires_at=from_now(lease))
+        Run.objects.using(alias()).filter(pk__among=mine).update(lease_expires_at=from_now(lease))
     return mine
 
 
@@ -104,7 +104,7 @@ def lock_held(claims: Mapping[int, uuid.UUID | None] | Mapping[int, uuid.UUID]) 
     Args:
         claims: the token with which each run was claimed, by the run's key.
     """
-    rows = Run.objects.filter(pk__in=list(claims), status=RunStatus.RUNNING).order_by("pk")
+    rows = Run.objects.filter(pk__among=claims, status=RunStatus.RUNNING).order_by("pk")
     found = locked(rows).values_list("pk", "claim", "task_id", "cancel_requested_at", "reason")
     return {
         key: Held(task_id=task_id, cancel_requested_at=requested_at, reason=reason)
@@ -116,7 +116,7 @@ def lock_held(claims: Mapping[int, uuid.UUID | None] | Mapping[int, uuid.UUID]) 
 def _attach_tasks(runs: Sequence[Run]) -> None:
     """Give each run a Task instance of its own, read now, so that what one changes in it does not show in another."""
     keys = {run.task_id for run in runs if run.task_id is not None}
-    tasks = {task.pk: task for task in readable(task_rows(alias()).filter(pk__in=keys))[0]}
+    tasks = {task.pk: task for task in readable(task_rows(alias()).filter(pk__among=keys))[0]}
     used: set[int] = set()
     for run in runs:
         task = tasks.get(run.task_id or 0)

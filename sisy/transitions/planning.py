@@ -14,6 +14,7 @@ from django.db.models import F, Q, QuerySet
 from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
 from sisy.jsondata import printable
+from sisy.rows.inserts import copies, insert, insert_alike
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions.atomic import alias, announce, announce_tasks, locked, tried_again, write
@@ -88,7 +89,7 @@ def enqueue_now(task: "Task", *, now: datetime) -> Run:
         active, waiting = _count_active([row])
         _admit(enqueued, row, None, active=active, waiting=waiting, several=False, now=now)
         run = enqueued.all()[0]
-        run.save(force_insert=True, using=alias())
+        insert(run, using=alias())
         if run.status == RunStatus.READY:
             row.runs_created, row.last_run = row.runs_created + 1, now
             row.next_run = None if row.is_used_up else row.next_run
@@ -102,9 +103,22 @@ def insert_first_runs(tasks: Iterable["Task"], *, now: datetime) -> None:
     """Insert the run of each new task that does not wait for its schedule, within the caller's transaction."""
     runs = [run_of(task, slot=None, now=now) for task in tasks]
     if len(runs) == 1:
-        runs[0].save(force_insert=True, using=alias())
+        insert(runs[0], using=alias())
     else:
         Run.objects.using(alias()).bulk_create(runs, batch_size=1000)
+    announce("enqueued", runs)
+
+
+def insert_first_runs_of_copies(tasks: Sequence["Task"], *, now: datetime) -> None:
+    """As `insert_first_runs`, for tasks that differ in nothing but userdata."""
+    pattern, task_keys = run_of(tasks[0], slot=None, now=now), [task.pk for task in tasks]
+    keys = insert_alike(pattern, "task", task_keys, using=alias())
+    if keys is None:
+        insert_first_runs(tasks, now=now)
+        return
+    runs = copies(pattern, "task", task_keys, keys, using=alias())
+    for run, task in zip(runs, tasks, strict=True):
+        run._state.fields_cache["task"] = task
     announce("enqueued", runs)
 
 
@@ -229,7 +243,7 @@ def _count_active(tasks: Sequence["Task"]) -> tuple[Counter[int], Counter[int]]:
     active: Counter[int] = Counter()
     waiting: Counter[int] = Counter()
     if keys:
-        rows = Run.objects.using(alias()).active().filter(task__in=keys)
+        rows = Run.objects.using(alias()).active().filter(task__among=keys)
         for key, status, run_after in rows.values_list("task_id", "status", "run_after"):
             waits = status == RunStatus.READY and run_after is None
             (waiting if waits else active)[key] += 1
@@ -276,7 +290,7 @@ def _cancel_active(enqueued: Enqueued, task: "Task", *, now: datetime) -> bool:
     unstarted = list(locked(rows.filter(status=RunStatus.READY)))
     for run in unstarted:
         run.status, run.reason, run.finished_at = RunStatus.CANCELLED, REPLACED, now
-    rows.filter(pk__in=[run.pk for run in unstarted], status=RunStatus.READY).update(
+    rows.filter(pk__among=[run.pk for run in unstarted], status=RunStatus.READY).update(
         status=RunStatus.CANCELLED, reason=REPLACED, finished_at=now
     )
     enqueued.cancelled.extend(unstarted)
@@ -313,7 +327,7 @@ def _advance(planned: Sequence[tuple["Task", policy.Plan]], enqueued: Enqueued) 
         values: dict[str, object] = {"next_run": next_run}
         if count:
             values |= {"last_run": last_run, "runs_created": F("runs_created") + count}
-        rows.filter(pk__in=keys).update(**values)
+        rows.filter(pk__among=keys).update(**values)
 
 
 def _announce(enqueued: Enqueued) -> None:

@@ -76,7 +76,9 @@ def expire(held: Mapping[int, uuid.UUID]) -> int:
     """
     with write():
         mine = list(lock_held(held))
-        return Run.objects.using(alias()).filter(pk__in=mine).update(lease_expires_at=from_now(timedelta(seconds=-1)))
+        return (
+            Run.objects.using(alias()).filter(pk__among=mine).update(lease_expires_at=from_now(timedelta(seconds=-1)))
+        )
 
 
 @tried_again
@@ -132,7 +134,7 @@ def _hand_back(runs: Sequence[Run], *, event: str, **columns: Any) -> None:
     }  # fmt: skip
     for crashes in {run.crashes for run in runs}:
         keys = [run.pk for run in runs if run.crashes == crashes]
-        Run.objects.using(alias()).filter(pk__in=keys).update(**values, crashes=crashes)
+        Run.objects.using(alias()).filter(pk__among=keys).update(**values, crashes=crashes)
     for run in runs:
         for column, value in values.items():
             setattr(run, column, value)
