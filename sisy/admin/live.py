@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.forms import Media, Script
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
@@ -25,10 +25,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from sisy.routing import LIVE_PATH
+from sisy.views import SCRIPT
 
 MEDIA: Final[dict[str, Any]] = {
     "css": {"all": ["sisy/admin.css", "sisy/live.css"]},
-    "js": [Script("sisy/live.js", type="module")],
+    "js": [SCRIPT],
 }
 """What a live page needs; give it to `forms.Media`."""
 

@@ -76,6 +76,7 @@ async function fetchRegions(url) {
         const old = document.getElementById(region.id);
         if (old) merge(old, region);
     }
+    if (parsed.querySelector("[data-sisy-reload]")) location.reload();
     tick();
     speak();
     return asked - 1000 * (response.headers.get("Sisy-Age") ?? 0);
