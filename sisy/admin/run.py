@@ -168,7 +168,7 @@ class RunAdmin(VerbAdmin):
             "callable": self._called(run),
             "worker": self.worker_shown(run),
             "queue": self._queue(run),
-            "percent": None if fraction is None else round(100 * fraction),
+            "percent": None if fraction is None or run.status == RunStatus.SUCCESSFUL else round(100 * fraction),
             "text": text,
             "progress": "" if is_known else shown.json_block(run.progress),
             "attempts": run.task.max_attempts if run.task is not None else None,
