@@ -38,6 +38,7 @@ function soon() {
 }
 
 async function refresh() {
+    if (document.hidden || isBusy) return;
     const began = performance.now(), since = wantedAt, groups = new Map();
     isBusy = true;
     for (const region of regions()) {
