@@ -219,8 +219,9 @@ def test_workers_are_shown_with_what_they_have_in_hand(admin_client):
         status="RUNNING", worker=alive.pk, claim=alive.pk, lease_expires_at=now + timedelta(minutes=1), started_at=now
     )
     text = Page(admin_client.get(WORKERS)).text
-    assert "web-1:1● Alive2.0.0all42" in text
-    assert "web-1:2! Silent2.0.0mail40" in text
+    assert "web-1:1● Alive2.0.0all 2 of 4" in text
+    assert "web-1:2! Silent2.0.0mail 0 of 4" in text
+    assert text.count(NOTE) == 2  # what it executes, by name
     assert "web-1:3■ Stopped" in text
     page = admin_client.get(reverse("admin:sisy_worker_change", args=[alive.pk]))
     assert f"{RUNS}?worker={Worker.objects.get(pid=1).pk}" in [tag.get("href") for _name, tag in Page(page).tags]
@@ -229,9 +230,9 @@ def test_workers_are_shown_with_what_they_have_in_hand(admin_client):
 # Permissions ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_admin_has_three_pages_of_sisy():
+def test_the_admin_has_four_pages_of_sisy():
     registered = [model.__name__ for model in admin.site._registry if model._meta.app_label == "sisy"]
-    assert sorted(registered) == ["Run", "Task", "Worker"]
+    assert sorted(registered) == ["Dashboard", "Run", "Task", "Worker"]
 
 
 def test_who_may_only_look_finds_no_buttons_and_no_actions():
@@ -272,7 +273,7 @@ def test_each_verb_has_a_permission_of_its_own(permission, verb):
         address.split("/")[-2] for address in Page(client.get(f"{TASKS}{task.pk}/change/")).posts if "/verb/" in address
     ]
     assert offered == [verb]
-    assert client.post(f"{TASKS}{task.pk}/verb/{verb}/").status_code == 302
+    assert client.post(f"{TASKS}{task.pk}/verb/{verb}/", {"confirmed": "1"}).status_code == 302
     assert client.post(f"{TASKS}{task.pk}/change/", {"label": "x"}).status_code == 403
 
 

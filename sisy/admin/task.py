@@ -1,7 +1,7 @@
 """The admin's pages for tasks: the list, and the form with what the scheduler makes of it."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db import IntegrityError
@@ -29,6 +29,7 @@ class TaskAdmin(VerbAdmin):
 
     form = TaskForm
     actions = ("run_now", "pause", "resume", "cancel_runs")
+    list_topics = "task run"
     list_display = ("name", "state", "when", "next", "recent")
     list_filter = (filters.StateFilter, "overlap", filters.QueueFilter, filters.CallableFilter)
     list_per_page = 50
@@ -39,9 +40,6 @@ class TaskAdmin(VerbAdmin):
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     readonly_fields = ("state_now", "plan", "runs_so_far", "userdata_shown")
-
-    class Media:
-        css: ClassVar = {"all": ["sisy/admin.css"]}
 
     # The list --------------------------------------------------------------------------------------------------------
 
@@ -97,7 +95,12 @@ class TaskAdmin(VerbAdmin):
         """Resume each task."""
         self.answer(request, queryset, task_verbs.resume)
 
-    @verb(button=_("Cancel runs"), description=_("Cancel runs of selected tasks"), permission="cancel")
+    @verb(
+        button=_("Cancel runs"),
+        description=_("Cancel runs of selected tasks"),
+        permission="cancel",
+        question=_("Cancel the runs? What waits will not run; what runs is told to stop where it is."),
+    )
     def cancel_runs(self, request: HttpRequest, queryset: "QuerySet[Task]") -> None:
         """Cancel what waits or runs of each task."""
         self.answer(request, queryset, task_verbs.cancel_runs)
