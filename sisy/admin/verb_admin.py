@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 from sisy.admin.answers import Answer, tell
 
 _MOST: Final = 1000  # rows that one request may change, one transaction each
+_BACK: Final = "_back_to_list"  # posted by a button that stands in the list
 
 
 class VerbAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscripted when it runs
@@ -62,6 +63,8 @@ class VerbAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
         getattr(self, verb)(request, rows)
         if not rows.exists():  # it may have been all there was of a task
             return self._to_list(request)
+        if _BACK in request.POST:
+            return self._to_list(request)
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         return self._back(request, reverse(name, args=[object_id], current_app=self.admin_site.name))
 
@@ -76,10 +79,14 @@ class VerbAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
         row = self.get_object(request, object_id)
         if row is None:
             return []
-        fitting = self.fitting(row)
+        return self.buttons_for(request, row, self.fitting(row))
+
+    def buttons_for(self, request: HttpRequest, row: Any, fitting: Collection[str]) -> list[dict[str, str]]:
+        """Return address and text of a button for each of these verbs that this user may use."""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_verb"
         return [
             {
+                "verb": verb,
                 "url": reverse(name, args=[row.pk, verb], current_app=self.admin_site.name),
                 "text": getattr(self, verb).button,
             }

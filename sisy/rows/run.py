@@ -177,6 +177,7 @@ class Run(models.Model):
             ),
             LeanIndex(fields=["status", "lease_expires_at"], name="sisy_run_lease", only=Q(status=RunStatus.RUNNING)),
             LeanIndex(fields=["task", "status"], name="sisy_run_active", only=_ACTIVE),
+            models.Index(fields=["task", "id"], name="sisy_run_newest"),  # a task's newest runs, wherever it is shown
         ]
 
     def __str__(self) -> str:

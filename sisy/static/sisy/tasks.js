@@ -1,0 +1,94 @@
+// The pages of tasks, made livelier; everything on them works without this.
+//
+// - While a schedule is typed, what it means appears below it: the server answers each pause in typing.
+// - Instants are shown in the browser's own time zone beside the task's and UTC.
+// - In a chart one mark can be reached by Tab, the others from there with the arrow keys, Home and End.
+
+const PAUSE = 250; // milliseconds without a key before the server is asked
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** Fill in the column that shows instants in the browser's zone. */
+function showBrowserTimes(root) {
+    const language = document.documentElement.lang || undefined;
+    const format = new Intl.DateTimeFormat(language, { dateStyle: "short", timeStyle: "medium" });
+    for (const cell of root.querySelectorAll("[data-sisy-instant]")) {
+        cell.textContent = format.format(new Date(cell.dataset.sisyInstant));
+    }
+    for (const cell of root.querySelectorAll(".sisy-browser")) {
+        cell.hidden = false;
+        if (cell.tagName === "TH") {
+            cell.title = zone;
+        }
+    }
+}
+
+/** Show what a schedule means while it is typed. */
+function previewSchedule(field) {
+    const form = field.form;
+    const box = document.createElement("div");
+    box.className = "sisy-preview";
+    box.setAttribute("role", "status"); // a polite live region
+    box.id = `${field.id}_preview`;
+    field.closest(".form-row").append(box);
+    field.setAttribute("aria-describedby", `${field.getAttribute("aria-describedby") || ""} ${box.id}`.trim());
+    let timer = 0;
+    let asking = new AbortController();
+
+    async function ask() {
+        asking.abort();
+        asking = new AbortController();
+        const query = new URLSearchParams({ schedule: field.value, task: field.dataset.sisyTask });
+        for (const name of ["timezone", "callable", "label"]) {
+            query.set(name, form.elements[name]?.value ?? "");
+        }
+        try {
+            const url = `${field.dataset.sisyPreview}?${query}`;
+            const response = await fetch(url, { signal: asking.signal, credentials: "same-origin" });
+            if (!response.ok) {
+                throw new Error(response.statusText);
+            }
+            const answer = new DOMParser().parseFromString(await response.text(), "text/html");
+            showBrowserTimes(answer);
+            box.replaceChildren(...answer.body.childNodes);
+            field.setAttribute("aria-invalid", String(box.querySelector(".sisy-error") !== null));
+        } catch (error) {
+            if (error.name !== "AbortError") {
+                box.replaceChildren(); // offline, or logged out: saving will tell
+            }
+        }
+    }
+
+    function askSoon() {
+        clearTimeout(timer);
+        timer = setTimeout(ask, PAUSE);
+    }
+
+    field.addEventListener("input", askSoon);
+    form.elements.timezone?.addEventListener("change", askSoon);
+    ask();
+}
+
+/** Move through the links of a chart with the arrow keys; only one of them can be reached by Tab. */
+function rove(chart) {
+    const links = [...chart.querySelectorAll("a")];
+    if (links.length && !links.some((link) => link.getAttribute("tabindex") !== "-1")) {
+        links.at(-1).removeAttribute("tabindex");
+    }
+    chart.addEventListener("keydown", (event) => {
+        const here = links.indexOf(event.target.closest("a"));
+        const steps = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: links.length - 1 };
+        const next = links[steps[event.key]];
+        if (here < 0 || !next) {
+            return;
+        }
+        event.preventDefault();
+        links[here].setAttribute("tabindex", "-1");
+        next.removeAttribute("tabindex");
+        next.focus();
+    });
+}
+
+showBrowserTimes(document);
+document.querySelectorAll("[data-sisy-roving]").forEach(rove);
+document.querySelectorAll("[data-sisy-preview]").forEach(previewSchedule);
