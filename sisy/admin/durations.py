@@ -10,8 +10,6 @@ from datetime import timedelta
 from math import log10
 from typing import Final
 
-from django.utils.translation import gettext as _
-
 from sisy.admin import shown
 from sisy.admin.history import PastRun, Typical, typical
 from sisy.admin.strip import said
@@ -21,7 +19,7 @@ MOST: Final = 120
 """Runs that the chart shows."""
 
 _WIDTH, _HEIGHT = 520, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 14
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 34, 10, 14
 _LOGARITHMIC_FROM: Final = 50
 _LEAST_SECONDS: Final = 0.0001
 _STEPS: Final = (1, 2, 5, 10, 15, 30)
@@ -88,7 +86,7 @@ def durations(runs: Sequence[PastRun]) -> Durations | None:
         ),
         lines=lines,
         typical=usual,
-        summary=_summary(usual),
+        summary=usual.meaning,
     )
 
 
@@ -126,8 +124,3 @@ def _point(run: PastRun, *, x: float, y: float) -> Point:
     else:
         path = f"M{x - 3:.1f} {y - 3:.1f}l6 6m0-6l-6 6"
     return Point(key=str(run.pk), kind=run.status.lower(), path=path, text=said(run))
-
-
-def _summary(usual: Typical) -> str:
-    times = {"p50": shown.duration(usual.p50), "p95": shown.duration(usual.p95), "count": usual.count}
-    return _("Half of the last %(count)d successful runs took at most %(p50)s, 95 of 100 at most %(p95)s") % times

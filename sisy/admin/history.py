@@ -13,7 +13,9 @@ from operator import or_
 from typing import Final
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.utils.translation import gettext as _
 
+from sisy.admin import shown
 from sisy.models import Run, RunStatus, Task
 
 _COLUMNS: Final = (
@@ -57,6 +59,17 @@ class Typical:
     p50: timedelta
     p95: timedelta
     count: int
+
+    @property
+    def text(self) -> str:
+        """Both, short."""
+        return f"p50 {shown.duration(self.p50)} · p95 {shown.duration(self.p95)}"
+
+    @property
+    def meaning(self) -> str:
+        """Both, in a sentence."""
+        text = _("Half of the last %(count)d successful runs took at most %(p50)s, 95 of 100 at most %(p95)s")
+        return text % {"count": self.count, "p50": shown.duration(self.p50), "p95": shown.duration(self.p95)}
 
 
 def newest_runs(task_keys: Collection[int], *, count: int) -> dict[int, list[PastRun]]:

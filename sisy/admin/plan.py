@@ -21,7 +21,7 @@ class PlannedSlot:
     Args:
         at: the instant.
         local: it in the task's zone.
-        utc: it in UTC; an empty text where that is the same.
+        utc: it in UTC, without the date where that is the same.
         distance: how far away it is.
         note: what the change of clocks on its day means for it, or an empty text.
     """
@@ -88,11 +88,15 @@ def _upcoming(task: Task) -> list[datetime]:
 
 def _planned(slot: datetime, zone_name: str) -> PlannedSlot:
     zone = ZoneInfo(zone_name)
-    local = slot.astimezone(zone)
+    local, utc = slot.astimezone(zone), slot.astimezone(UTC)
     return PlannedSlot(
         at=slot,
-        local=f"{local:%Y-%m-%d %H:%M:%S %Z}",
-        utc=f"{slot.astimezone(UTC):%H:%M:%S} UTC" if local.utcoffset() else "",
+        local=f"{local:%Y-%m-%d} {_clock(local)} {local:%Z}",
+        utc=_clock(utc) if utc.date() == local.date() else f"{utc:%Y-%m-%d} {_clock(utc)}",
         distance=shown.distance(slot),
         note=clocks.note_on(slot, zone),
     )
+
+
+def _clock(value: datetime) -> str:
+    return f"{value:%H:%M:%S}" if value.second else f"{value:%H:%M}"

@@ -1,4 +1,4 @@
-"""A task's policies as sentences: what happens when slots collide or pass, when it fails, where and how long it runs."""
+"""A task's policies as sentences: what happens when slots collide or pass, when it fails, where and how it runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

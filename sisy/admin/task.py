@@ -39,8 +39,13 @@ class TaskAdmin(VerbAdmin):
 
     form = TaskForm
     actions = ("run_now", "pause", "resume", "cancel_runs")
-    list_display = ("name", "state", "when", "recent", "last", "next", "usual", "act")
-    list_filter = (filters.StateFilter, "overlap", filters.QueueFilter, filters.CallableFilter)
+    list_display = ("name", "state", "when", "recent", "last", "next", "act")
+    list_filter = (
+        filters.StateFilter,
+        ("overlap", filters.ChoiceFilter),
+        filters.QueueFilter,
+        filters.CallableFilter,
+    )
     list_per_page = 50
     list_select_related = False
     ordering = (F("next_run").asc(nulls_last=True), "pk")
@@ -80,23 +85,14 @@ class TaskAdmin(VerbAdmin):
 
     @admin.display(description=_("last runs"))
     def recent(self, task: Any) -> str:
-        """Show what became of its last runs."""
-        return render_to_string("admin/sisy/task/strip.html", {"strip": strip(task.recent_runs), **self._run_address()})
+        """Show what became of its last runs, and how long they took."""
+        context = {"strip": strip(task.recent_runs), "usual": task.usual, **self._run_address()}
+        return render_to_string("admin/sisy/task/recent.html", context)
 
     @admin.display(description=_("last run"), ordering="last_run")
     def last(self, task: Task) -> str:
         """Show when the last run was."""
         return shown.instant_and_distance(task.last_run)
-
-    @admin.display(description=_("p50 / p95"))
-    def usual(self, task: Any) -> str:
-        """Show how long the runs take that succeed."""
-        if task.usual is None:
-            return shown.NOTHING
-        title = _("Half of the last %(count)d successful runs took at most %(p50)s, 95 of 100 at most %(p95)s")
-        p50, p95 = shown.duration(task.usual.p50), shown.duration(task.usual.p95)
-        html = '<span class="sisy-usual" title="{}">{}<span class="sisy-quiet">{}</span></span>'
-        return format_html(html, title % {"count": task.usual.count, "p50": p50, "p95": p95}, p50, p95)
 
     @admin.display(description=_("actions"))
     def act(self, task: Any) -> str:
@@ -269,7 +265,7 @@ class TaskAdmin(VerbAdmin):
         return render(request, "admin/sisy/task/plan.html", {"plan": preview(request, task), "is_preview": True})
 
     def _run_address(self) -> dict[str, str]:
-        """Return what stands before and after a run's key in the address of its page: reversing thousands takes time."""
+        """Return what stands before and after a run's key in its address: reversing thousands takes time."""
         address = reverse("admin:sisy_run_change", args=[0], current_app=self.admin_site.name)
         before, _zero, after = address.rpartition("0")
         every = reverse("admin:sisy_run_changelist", current_app=self.admin_site.name)

@@ -2,23 +2,30 @@
 //
 // - While a schedule is typed, what it means appears below it: the server answers each pause in typing.
 // - Instants are shown in the browser's own time zone beside the task's and UTC.
+// - The menus of filters close when something else is clicked, and with Escape.
 // - In a chart one mark can be reached by Tab, the others from there with the arrow keys, Home and End.
 
 const PAUSE = 250; // milliseconds without a key before the server is asked
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
+/** Write an instant as the column of the task's zone does; without the date and the seconds where they say nothing. */
+function inBrowserZone(instant, beside) {
+    const text = new Date(instant).toLocaleString("sv-SE", { timeZone: zone }); // 2026-11-25 09:00:00
+    const [date, clock] = text.split(" ");
+    const short = clock.endsWith(":00") ? clock.slice(0, -3) : clock;
+    return beside.startsWith(date) ? short : `${date} ${short}`;
+}
+
 /** Fill in the column that shows instants in the browser's zone. */
 function showBrowserTimes(root) {
-    const language = document.documentElement.lang || undefined;
-    const format = new Intl.DateTimeFormat(language, { dateStyle: "short", timeStyle: "medium" });
-    for (const cell of root.querySelectorAll("[data-sisy-instant]")) {
-        cell.textContent = format.format(new Date(cell.dataset.sisyInstant));
-    }
     for (const cell of root.querySelectorAll(".sisy-browser")) {
         cell.hidden = false;
-        if (cell.tagName === "TH") {
-            cell.title = zone;
+        if (cell.dataset.sisyInstant) {
+            cell.textContent = inBrowserZone(cell.dataset.sisyInstant, cell.dataset.sisyBeside);
+        } else {
+            cell.textContent = zone;
+            cell.title = cell.dataset.sisyTitle;
         }
     }
 }
@@ -89,6 +96,20 @@ function rove(chart) {
     });
 }
 
+/** Close menus when something else is clicked, and with Escape. */
+function closeMenus(event) {
+    for (const menu of document.querySelectorAll("details.sisy-filter[open]")) {
+        if (event.key === "Escape") {
+            menu.querySelector("summary").focus();
+        }
+        if (event.key === "Escape" || (event.type === "click" && !menu.contains(event.target))) {
+            menu.open = false;
+        }
+    }
+}
+
+document.addEventListener("click", closeMenus);
+document.addEventListener("keydown", closeMenus);
 showBrowserTimes(document);
 document.querySelectorAll("[data-sisy-roving]").forEach(rove);
 document.querySelectorAll("[data-sisy-preview]").forEach(previewSchedule);
