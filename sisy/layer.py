@@ -1,7 +1,8 @@
-"""The only caller of the channel layer: ticks and nudges, with a deadline, never raising.
+"""The only caller of the channel layer: ticks, nudges and hints, with a deadline, never raising.
 
-Heartbeat and observers call `send_tick`, `nudge` and `kick`; an engine registers a bell, so that what happens in its
-own process reaches it without the layer. A message that can't be sent costs time, never a run.
+Heartbeat and observers call `send_tick`, `nudge`, `kick` and `publish`; an engine registers a bell and a live hub a
+watcher, so that what happens in their own process reaches them without the layer. A message that can't be sent costs
+time, never a run.
 """
 
 import asyncio
@@ -19,12 +20,14 @@ from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_la
 
 from sisy import conf
 from sisy.backoff import Backoff
-from sisy.messages import Nudge, Tick
+from sisy.messages import Changed, Nudge, Tick, live_group
 
 _log = logging.getLogger("sisy.layer")
 _DEADLINE: Final = 1.0  # seconds that one send may take
+_PUBLISH_EVERY: Final = 0.5  # seconds between two hints of one process to all who watch
 
 Bell = Callable[[Tick | Nudge], None]
+Watcher = Callable[[Changed], None]
 
 
 class ChannelLayer(Protocol):
@@ -35,6 +38,9 @@ class ChannelLayer(Protocol):
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for a message on a channel."""
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Put a message on each channel of a group."""
 
 
 def configured() -> ChannelLayer | None:
@@ -81,6 +87,32 @@ def kick() -> None:
     _sender.send({conf.current().heartbeat_channel: Tick()})
 
 
+def publish(changed: Changed) -> None:
+    """Tell whoever watches that rows changed; returns at once.
+
+    At most two hints a second leave the process, whatever happens in it, and none while nothing changes.
+    """
+    for watcher in list(_watchers):
+        watcher(changed)
+    _sender.publish(changed)
+
+
+def add_watcher(watcher: Watcher) -> None:
+    """Have a function called, from any thread, for each change that this process publishes."""
+    _watchers.append(watcher)
+
+
+def remove_watcher(watcher: Watcher) -> None:
+    """Undo `add_watcher`."""
+    if watcher in _watchers:
+        _watchers.remove(watcher)
+
+
+def hears_changes(layer: object) -> bool:
+    """Tell whether what other processes publish reaches this one, or an engine of its own makes the changes."""
+    return bool(_bells) or not is_local(layer)
+
+
 def add_bell(bell: Bell) -> None:
     """Have a function called, from any thread, for each tick and nudge that this process sends."""
     _bells.append(bell)
@@ -93,6 +125,7 @@ def remove_bell(bell: Bell) -> None:
 
 
 _bells: list[Bell] = []
+_watchers: list[Watcher] = []
 
 
 def _ring(message: Tick | Nudge) -> None:
@@ -125,6 +158,7 @@ class _Sender:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: dict[str, Tick | Nudge] = {}
+        self._changed: Changed | None = None
         self._awake = threading.Event()
         self._idle = threading.Event()
         self._thread: threading.Thread | None = None
@@ -135,16 +169,32 @@ class _Sender:
             return
         with self._lock:
             self._pending.update(messages)
-            self._idle.clear()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sisy-nudges", daemon=True)
-                self._thread.start()
+            self._start()
         self._awake.set()
+
+    def publish(self, changed: Changed) -> None:
+        """Send a hint to the group of those who watch, soon, together with what else changes until then."""
+        if is_local(configured()):
+            return
+        with self._lock:
+            is_first, self._changed = (
+                self._changed is None,
+                changed if self._changed is None else self._changed | changed,
+            )
+            self._start()
+        if is_first:  # the thread knows when the next hint may leave: it need not wake up for each change
+            self._awake.set()
 
     def flush(self, timeout: float = _DEADLINE) -> None:
         """Wait until everything is sent, for at most `timeout` seconds."""
         if self._thread is not None:
             self._idle.wait(timeout)
+
+    def _start(self) -> None:
+        self._idle.clear()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="sisy-nudges", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:
@@ -152,28 +202,42 @@ class _Sender:
                 "Nudging workers through the channel layer", meanwhile="workers go on by polling", log=_log
             )
             layer = channel_layers.make_backend(conf.current().channel_layer)
-            not_before = 0.0
+            not_before = publish_at = 0.0
             while True:
-                self._awake.wait()
+                self._awake.wait(max(0.0, publish_at - time.monotonic()) if self._changed is not None else None)
                 self._awake.clear()
-                with self._lock:
-                    batch, self._pending = self._pending, {}
-                if batch and time.monotonic() >= not_before:
-                    failure = runner.run(_send_all(layer, batch))
+                now = time.monotonic()
+                batch, changed = self._take(with_hint=now >= publish_at)
+                if changed is not None:
+                    publish_at = now + _PUBLISH_EVERY
+                if (batch or changed) and now >= not_before:
+                    failure = runner.run(_send_all(layer, batch, changed))
                     not_before = 0.0 if failure is None else time.monotonic() + backoff.failed(failure)
                     if failure is None:
                         backoff.worked()
-                if not self._pending:
-                    self._idle.set()
+                with self._lock:
+                    if not self._pending and self._changed is None:
+                        self._idle.set()
+
+    def _take(self, *, with_hint: bool) -> tuple[dict[str, Tick | Nudge], Changed | None]:
+        with self._lock:
+            batch, self._pending = self._pending, {}
+            changed = self._changed if with_hint else None
+            if with_hint:
+                self._changed = None
+            return batch, changed
 
 
-async def _send_all(layer: ChannelLayer, batch: dict[str, Tick | Nudge]) -> Exception | None:
-    """Send a batch; return what went wrong first, and leave out the rest then."""
-    for channel, message in batch.items():
-        try:
+async def _send_all(layer: ChannelLayer, batch: dict[str, Tick | Nudge], changed: Changed | None) -> Exception | None:
+    """Send a batch, then the hint; return what went wrong first, and leave out the rest then."""
+    try:
+        for channel, message in batch.items():
             await asyncio.wait_for(_send_to_each_host(layer, channel, message.to_message()), _DEADLINE)
-        except Exception as error:  # each layer has errors of its own
-            return error
+        if changed is not None:
+            group = live_group(conf.current().run_channel)
+            await asyncio.wait_for(layer.group_send(group, changed.to_message()), _DEADLINE)
+    except Exception as error:  # each layer has errors of its own
+        return error
     return None
 
 

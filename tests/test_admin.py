@@ -229,9 +229,9 @@ def test_workers_are_shown_with_what_they_have_in_hand(admin_client):
 # Permissions ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_admin_has_three_pages_of_sisy():
+def test_the_admin_has_four_pages_of_sisy():
     registered = [model.__name__ for model in admin.site._registry if model._meta.app_label == "sisy"]
-    assert sorted(registered) == ["Run", "Task", "Worker"]
+    assert sorted(registered) == ["Dashboard", "Run", "Task", "Worker"]
 
 
 def test_who_may_only_look_finds_no_buttons_and_no_actions():
@@ -272,7 +272,7 @@ def test_each_verb_has_a_permission_of_its_own(permission, verb):
         address.split("/")[-2] for address in Page(client.get(f"{TASKS}{task.pk}/change/")).posts if "/verb/" in address
     ]
     assert offered == [verb]
-    assert client.post(f"{TASKS}{task.pk}/verb/{verb}/").status_code == 302
+    assert client.post(f"{TASKS}{task.pk}/verb/{verb}/", {"confirmed": "1"}).status_code == 302
     assert client.post(f"{TASKS}{task.pk}/change/", {"label": "x"}).status_code == 403
 
 

@@ -23,14 +23,13 @@ FLOORS = {
     "rows": (
         "rows rows.clock rows.indexes rows.run rows.tasks rows.worker "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
-        "transitions.returns "
-        "models.columns models.timing models.checking models.entry models.queries models.task models.creation models"
+        "transitions.returns models.columns models.timing models.checking models.entry models.queries models.task "
+        "models.creation models.dashboard models"
     ),
     "roles": "maintenance scheduler executor",
     "wire": (
-        "layer observers "
-        "worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat worker.listener "
-        "worker.supervisor consumers routing"
+        "layer observers worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat "
+        "worker.listener worker.supervisor live live.hub live.guard live.jobs live.sockets consumers routing"
     ),
     "doors": "apps checks testing urls views backend admin management contrib demo",
 }
@@ -40,7 +39,16 @@ NOT_OURS = ("migrations", "demo.migrations")
 
 ONLY_IN = {
     "croniter": ("cron",),
-    "channels": ("layer", "consumers", "routing", "worker", "management", "checks", "demo"),  # demo: a whole project
+    "channels": (
+        "layer",
+        "live",
+        "consumers",
+        "routing",
+        "worker",
+        "management",
+        "checks",
+        "demo",
+    ),  # demo: a whole project
 }
 
 # Where time comes in, each with what it needs the clock for; everything below is given `now`.

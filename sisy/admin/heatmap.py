@@ -74,12 +74,13 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap:
-    """The calendar; `summary` is all of it in words."""
+    """The calendar; `summary` is all of it in words, `reachable` the newest day with a link, which Tab leads to."""
 
     days: tuple[Day, ...]
     labels: tuple[Label, ...]
     summary: str
     width: int
+    reachable: date | None
     height: int = _TOP + 7 * _PITCH
     side: int = _SIDE
 

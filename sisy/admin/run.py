@@ -1,7 +1,7 @@
 """The admin's pages for runs: what has run, runs and will run, and one run with its story. They are only looked at."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -28,6 +28,7 @@ class RunAdmin(VerbAdmin):
     """Runs: history and what is going on."""
 
     actions = ("cancel", "run_again")
+    list_topics = "run"
     list_display = ("name", "status_and_reason", "slot_shown", "started_and_took", "attempt", "worker_shown")
     list_filter = ("status", filters.EnqueuedFilter, filters.QueueFilter)
     list_per_page = 100
@@ -39,9 +40,6 @@ class RunAdmin(VerbAdmin):
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ()  # only the key has an index that could serve it
-
-    class Media:
-        css: ClassVar = {"all": ["sisy/admin.css"]}
 
     # The list --------------------------------------------------------------------------------------------------------
 
@@ -104,7 +102,12 @@ class RunAdmin(VerbAdmin):
 
     # Actions and buttons ---------------------------------------------------------------------------------------------
 
-    @verb(button=_("Cancel"), description=_("Cancel selected runs"), permission="cancel")
+    @verb(
+        button=_("Cancel"),
+        description=_("Cancel selected runs"),
+        permission="cancel",
+        question=_("Cancel? What waits will not run; what runs is told to stop where it is."),
+    )
     def cancel(self, request: HttpRequest, queryset: "QuerySet[Run]") -> None:
         """Cancel each run that is not over."""
         self.answer(request, queryset, run_verbs.cancel)

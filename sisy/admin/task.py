@@ -19,6 +19,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from sisy.admin import changes, choices, filters, shown, task_verbs
+from sisy.admin.live import fragment
 from sisy.admin.paginator import BoundedPaginator
 from sisy.admin.plan import schedule_in_words
 from sisy.admin.preview import preview
@@ -27,7 +28,7 @@ from sisy.admin.task_form import TaskForm
 from sisy.admin.task_list import TaskChangeList
 from sisy.admin.task_page import task_page
 from sisy.admin.task_view import fieldsets_of, state
-from sisy.admin.upcoming import upcoming_context
+from sisy.admin.upcoming import upcoming
 from sisy.admin.verb_admin import VerbAdmin, verb
 from sisy.errors import SisyError
 from sisy.models import Run, Task
@@ -39,6 +40,7 @@ class TaskAdmin(VerbAdmin):
 
     form = TaskForm
     actions = ("run_now", "pause", "resume", "cancel_runs")
+    list_topics = "task run"
     list_display = ("name", "state", "when", "recent", "last", "next", "act")
     list_filter = (
         filters.StateFilter,
@@ -57,7 +59,7 @@ class TaskAdmin(VerbAdmin):
     readonly_fields = ("userdata_shown",)
 
     class Media:
-        css: ClassVar = {"all": ["sisy/admin.css", "sisy/tasks.css"]}
+        css: ClassVar = {"all": ["sisy/tasks.css"]}
         js: ClassVar = [Script("sisy/tasks.js", type="module")]
 
     # The list --------------------------------------------------------------------------------------------------------
@@ -121,7 +123,12 @@ class TaskAdmin(VerbAdmin):
         """Resume each task."""
         self.answer(request, queryset, task_verbs.resume)
 
-    @verb(button=_("Cancel runs"), description=_("Cancel runs of selected tasks"), permission="cancel")
+    @verb(
+        button=_("Cancel runs"),
+        description=_("Cancel runs of selected tasks"),
+        permission="cancel",
+        question=_("Cancel the runs? What waits will not run; what runs is told to stop where it is."),
+    )
     def cancel_runs(self, request: HttpRequest, queryset: "QuerySet[Task]") -> None:
         """Cancel what waits or runs of each task."""
         self.answer(request, queryset, task_verbs.cancel_runs)
@@ -142,6 +149,11 @@ class TaskAdmin(VerbAdmin):
         if not task.error and not task.is_used_up:
             verbs.add("run_now")
         return self.buttons_for(request, task, verbs)
+
+    @fragment(template="admin/sisy/task/lanes.html", on="task")
+    def lanes(self, request: HttpRequest) -> dict[str, Any]:
+        """Show the next 24 hours."""
+        return {"upcoming": upcoming(request.GET, now=timezone.now())}
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         """Tell whether this user may run tasks now."""
@@ -199,15 +211,10 @@ class TaskAdmin(VerbAdmin):
             request._sisy_refusal = error  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Add what stands above the form."""
-        task = cast(Task | None, self.get_object(request, object_id))
-        if task is not None and self.has_view_or_change_permission(request, task):
-            page = task_page(task, state=state(task), now=timezone.now())
-            extra_context = {"page": page, **self._run_address(), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, extra_context)
+    @fragment(template="admin/sisy/task/page.html", on="task:{pk}", of_row=True)
+    def page(self, request: HttpRequest, task: Task) -> dict[str, Any]:
+        """Show what stands above the form."""
+        return {"page": task_page(task, state=state(task), now=timezone.now()), **self._run_address()}
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         """Write into the task's log what was before and is now, beside the names of the fields."""
@@ -252,9 +259,16 @@ class TaskAdmin(VerbAdmin):
         """Show the next 24 hours."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
-        context = {**self.admin_site.each_context(request), **upcoming_context(request)}
-        context |= {"title": _("Upcoming"), "opts": self.opts, "media": self.media}
-        return render(request, "admin/sisy/task/upcoming.html", context)
+        context = {
+            **self.admin_site.each_context(request),
+            **self.live_context(request),
+            "title": _("Upcoming"),
+            "opts": self.opts,
+            "cl": {"opts": self.opts},
+            "media": self.media,
+            "query": request.GET,
+        }
+        return TemplateResponse(request, "admin/sisy/task/upcoming.html", context)
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
         """Say what the schedule means that somebody types into the form."""

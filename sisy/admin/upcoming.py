@@ -9,8 +9,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
-from django.http import HttpRequest, QueryDict
-from django.utils import timezone
+from django.http import QueryDict
 from django.utils.timezone import get_current_timezone_name
 
 from sisy.admin.history import newest_runs, typical
@@ -80,11 +79,6 @@ def upcoming(query: QueryDict, *, now: datetime) -> Upcoming:
         previous=_turned(query, page - 1) if page > 1 else None,
         next=_turned(query, page + 1) if len(tasks) > PER_PAGE and page < _MOST_PAGES else None,
     )
-
-
-def upcoming_context(request: HttpRequest) -> dict[str, Any]:
-    """Return what the page's template shows for a request."""
-    return {"upcoming": upcoming(request.GET, now=timezone.now())}
 
 
 def _tasks(query: QueryDict, *, until: datetime) -> Any:

@@ -1,6 +1,6 @@
 """The admin's pages for workers: which processes there are, when they were heard of, what they have in hand."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sisy import conf
 from sisy.admin import shown
+from sisy.admin.live import LiveAdmin
 from sisy.models import Run, RunStatus, Worker
 
 
@@ -32,18 +33,16 @@ class WorkerChangeList(ChangeList):
 
 
 @admin.register(Worker)
-class WorkerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscripted when it runs
+class WorkerAdmin(LiveAdmin):
     """Worker processes; they write these rows themselves."""
 
+    list_topics = "worker run"
     list_display = ("name", "state", "version", "queues_shown", "concurrency", "runs", "started", "seen", "stopped")
     list_select_related = False
     ordering = ("-seen_at", "pk")
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     fields = ("id", "host", "pid", "version", "queues_shown", "concurrency", "runs_link", "started", "seen", "stopped")
-
-    class Media:
-        css: ClassVar = {"all": ["sisy/admin.css"]}
 
     @admin.display(description=_("worker"), ordering="host")
     def name(self, worker: Worker) -> str:

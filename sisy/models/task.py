@@ -5,6 +5,7 @@ scheduler or another person wrote meanwhile.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -24,7 +25,7 @@ from sisy.models.queries import TaskQuerySet
 from sisy.models.timing import ONCE, TaskTiming
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
-from sisy.transitions.atomic import write
+from sisy.transitions.atomic import announce_tasks, write
 
 
 class Task(TaskTiming):
@@ -181,6 +182,7 @@ class Task(TaskTiming):
         """Delete the task; its runs stay, without a reference to it. What waits is cancelled, what runs goes on."""
         with write():
             lock_rows(type(self), [self.pk])
+            announce_tasks("deleted", [copy(self)])
             return super().delete(using=using, keep_parents=keep_parents)
 
     def _create(self, *, using: str | None) -> None:
@@ -207,6 +209,8 @@ class Task(TaskTiming):
             super().save(using=using, update_fields=[*changed, "modified_at", *(["error"] if mended else [])])
             if changed & TIMING_COLUMNS:
                 planning.reschedule(self, now=now)
+            else:
+                announce_tasks("edited", [self])
         self.remember(changed)
 
     def _changed_columns(self) -> set[str]:

@@ -134,6 +134,7 @@ def pause(task: "Task") -> bool:
     if not paused and not task_rows(alias()).filter(pk=task.pk).exists():
         raise _gone(task)
     task.enabled = False
+    announce_tasks("paused", [task] if paused else [])
     return paused
 
 

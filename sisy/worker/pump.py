@@ -19,7 +19,7 @@ from django.utils import timezone
 import sisy
 from sisy import conf, layer
 from sisy.backoff import Backoff
-from sisy.messages import Poll
+from sisy.messages import Poll, changed
 from sisy.models import Run, RunStatus, Worker
 from sisy.transitions import claims, endings, returns
 from sisy.transitions.endings import Outcome
@@ -228,9 +228,11 @@ class Pump:
             seen_at=now,
         )
         self._registered = True
+        layer.publish(changed(workers=True))
 
     def _unregister(self) -> None:
         try:
             Worker.objects.filter(pk=self._worker).update(stopped_at=timezone.now())
+            layer.publish(changed(workers=True))
         except (DatabaseError, InterfaceError) as error:  # for people to look at only: nothing depends on it
             _log.warning("This worker's end could not be written: %s", error)

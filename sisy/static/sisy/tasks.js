@@ -77,23 +77,20 @@ function previewSchedule(field) {
 }
 
 /** Move through the links of a chart with the arrow keys; only one of them can be reached by Tab. */
-function rove(chart) {
-    const links = [...chart.querySelectorAll("a")];
-    if (links.length && !links.some((link) => link.getAttribute("tabindex") !== "-1")) {
-        links.at(-1).removeAttribute("tabindex");
+function rove(event) {
+    const link = event.target.closest("[data-sisy-roving] a");
+    if (!link) {
+        return;
     }
-    chart.addEventListener("keydown", (event) => {
-        const here = links.indexOf(event.target.closest("a"));
-        const steps = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: links.length - 1 };
-        const next = links[steps[event.key]];
-        if (here < 0 || !next) {
-            return;
-        }
+    const links = [...link.closest("[data-sisy-roving]").querySelectorAll("a")];
+    const here = links.indexOf(link);
+    const next = links[{ ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: links.length - 1 }[event.key]];
+    if (next) {
         event.preventDefault();
-        links[here].setAttribute("tabindex", "-1");
+        link.setAttribute("tabindex", "-1");
         next.removeAttribute("tabindex");
         next.focus();
-    });
+    }
 }
 
 /** Close menus when something else is clicked, and with Escape. */
@@ -110,6 +107,18 @@ function closeMenus(event) {
 
 document.addEventListener("click", closeMenus);
 document.addEventListener("keydown", closeMenus);
+document.addEventListener("keydown", rove);
 showBrowserTimes(document);
-document.querySelectorAll("[data-sisy-roving]").forEach(rove);
 document.querySelectorAll("[data-sisy-preview]").forEach(previewSchedule);
+
+// What live.js fetches again comes with the column hidden.
+const changes = new MutationObserver(() => {
+    if (document.querySelector(".sisy-browser[hidden]")) {
+        showBrowserTimes(document);
+    }
+});
+changes.observe(document.getElementById("content") ?? document.body, {
+    childList: true,
+    subtree: true,
+    attributeFilter: ["hidden"],
+});
