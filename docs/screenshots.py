@@ -42,7 +42,7 @@ def type_a_schedule(page: Any) -> None:
 
 
 SCREENS = {
-    "tasks": Screen("sisy/task/", height=760),
+    "tasks": Screen("sisy/task/?o=1", height=860),
     "task": Screen("sisy/task/{digest}/change/", height=1060),
     "schedule": Screen("sisy/task/add/", height=620, prepare=type_a_schedule),
     "upcoming": Screen("sisy/task/upcoming/", height=760),

@@ -88,11 +88,18 @@ def entries_of(task: Task, *, most: int) -> list[Entry]:
         Entry(
             at=entry.action_time,
             user=shown.short(entry.user.get_username(), 60),
-            text=shown.short(entry.get_change_message() or str(entry), _LONGEST),
+            text=shown.short(_text(entry), _LONGEST),
             changes=changes_in(entry),
         )
         for entry in entries.select_related("user").order_by("-action_time", "-pk")[:most]
     ]
+
+
+def _text(entry: LogEntry) -> str:
+    try:
+        return entry.get_change_message() or str(entry)
+    except (LookupError, TypeError, AttributeError):  # JSON of somebody else's
+        return entry.change_message
 
 
 def _plain(value: Any) -> Any:

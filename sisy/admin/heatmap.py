@@ -7,9 +7,10 @@ templates/admin/sisy/task/heatmap.html draws it.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from math import ceil
 from typing import Final
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.utils import formats
@@ -38,6 +39,7 @@ class Day:
         x: where it is drawn.
         y: where it is drawn.
         text: what there is to say of it.
+        zone: where it begins and ends.
     """
 
     day: date
@@ -46,11 +48,13 @@ class Day:
     x: int
     y: int
     text: str
+    zone: ZoneInfo
 
     @property
-    def next_day(self) -> date:
-        """The day after, at which a filter for this one ends."""
-        return self.day + timedelta(days=1)
+    def query(self) -> str:
+        """What filters the list of runs for those that were enqueued on it."""
+        since, until = (datetime.combine(day, time(0), self.zone) for day in (self.day, self.day + timedelta(days=1)))
+        return urlencode({"enqueued_at__gte": since.isoformat(), "enqueued_at__lt": until.isoformat()})
 
     @property
     def is_linked(self) -> bool:
@@ -103,9 +107,18 @@ def heatmap(runs: Iterable[PastRun], *, today: date, zone: ZoneInfo, kept_since:
         day = first + timedelta(days=number)
         x = _LEFT + (day - first_column).days // 7 * _PITCH
         y = _TOP + _weekday(day) * _PITCH
-        days.append(_day(day, counts.get(day, Counter()), most=most, x=x, y=y, is_kept=day >= kept_since))
+        kind, text = _became(counts.get(day, Counter()), is_kept=day >= kept_since)
+        level = ceil(_LEVELS * sum(counts.get(day, Counter()).values()) / most) if most else 0
+        said = f"{formats.date_format(day)}: {text}"
+        days.append(Day(day=day, kind=kind, level=level, x=x, y=y, text=said, zone=zone))
     weeks = (today - first_column).days // 7 + 1
-    return Heatmap(days=tuple(days), labels=_labels(days), summary=_summary(days, counts), width=_LEFT + weeks * _PITCH)
+    return Heatmap(
+        days=tuple(days),
+        labels=_labels(days),
+        summary=_summary(days, counts),
+        width=_LEFT + weeks * _PITCH,
+        reachable=max((day.day for day in days if day.is_linked), default=None),
+    )
 
 
 def _counts(runs: Iterable[PastRun], zone: ZoneInfo) -> Mapping[date, Counter[str]]:
@@ -129,19 +142,14 @@ def _weekday(day: date) -> int:
     return (day.isoweekday() - first) % 7
 
 
-def _day(day: date, count: Counter[str], *, most: int, x: int, y: int, is_kept: bool) -> Day:
-    whole = sum(count.values())
-    if not whole:
-        kind = "none" if is_kept else "unkept"
-        text = _("no runs") if is_kept else _("no runs, or not kept any more")
-    elif any(count[status] for status in _ENDED_BADLY):
-        kind, text = "bad", _states(count)
-    elif set(count) <= {RunStatus.MISSED, RunStatus.SKIPPED, RunStatus.CANCELLED}:
-        kind, text = "missed", _states(count)
-    else:
-        kind, text = "ok", _states(count)
-    level = ceil(_LEVELS * whole / most) if whole else 0
-    return Day(day=day, kind=kind, level=level, x=x, y=y, text=f"{formats.date_format(day)}: {text}")
+def _became(count: Counter[str], *, is_kept: bool) -> tuple[str, str]:
+    """Return the kind of a day with these runs, and what to say of them."""
+    if not count:
+        return ("none", _("no runs")) if is_kept else ("unkept", _("no runs, or not kept any more"))
+    if any(count[status] for status in _ENDED_BADLY):
+        return "bad", _states(count)
+    did_not_run = set(count) <= {RunStatus.MISSED, RunStatus.SKIPPED, RunStatus.CANCELLED}
+    return ("missed" if did_not_run else "ok"), _states(count)
 
 
 def _states(count: Counter[str]) -> str:
