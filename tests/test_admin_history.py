@@ -49,14 +49,16 @@ def test_the_newest_runs_of_a_hundred_tasks_are_two_queries():
 
 @pytest.mark.django_db
 def test_the_newest_runs_are_read_by_the_index_for_them():
-    task = saved("one")
+    tasks = [saved(f"task {number}") for number in range(50)]
     Run.objects.bulk_create(
         Run(task=task, label="x", callable="x", status="FAILED", enqueued_at=NOON, finished_at=NOON, slot=NOON + step)
-        for step in (timedelta(minutes=n) for n in range(2000))
+        for task in tasks
+        for step in (timedelta(minutes=n) for n in range(60))
     )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE TABLE sisy_run" if connection.vendor == "mysql" else "ANALYZE")
-    plan = Run.objects.filter(task=task.pk).order_by("-pk").values("pk")[29:30].explain()
+    if connection.vendor != "mysql":  # where it would end the transaction, and is done without being asked for
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+    plan = Run.objects.filter(task=tasks[0].pk).order_by("-pk").values("pk")[29:30].explain()
     assert "sisy_run_newest" in plan
 
 
