@@ -13,6 +13,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from channels.exceptions import ChannelFull
@@ -111,6 +113,49 @@ def remove_watcher(watcher: Watcher) -> None:
 def hears_changes(layer: object) -> bool:
     """Tell whether what other processes publish reaches this one, or an engine of its own makes the changes."""
     return bool(_bells) or not is_local(layer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundTrip:
+    """What came of sending this process a message through the channel layer.
+
+    Args:
+        reaches: "nobody" without a layer, "this process" with the in-memory one, else "all processes".
+        time: what the way there and back took; None when it did not come back, or there is no layer.
+        error: why it did not come back, or an empty string.
+    """
+
+    reaches: str
+    time: timedelta | None = None
+    error: str = ""
+
+
+def round_trip() -> RoundTrip:
+    """Send this process a message and wait for it, for at most a second; from code without an event loop."""
+    if configured() is None:
+        return RoundTrip(reaches="nobody")
+    reaches = "this process" if is_local(configured()) else "all processes"
+    try:
+        return RoundTrip(reaches=reaches, time=asyncio.run(_round_trip()))
+    except Exception as error:  # each layer has errors of its own
+        why = "no answer within a second" if isinstance(error, TimeoutError) else str(error).strip()
+        return RoundTrip(reaches=reaches, error=f"{type(error).__name__}: {why}")
+
+
+async def _round_trip() -> timedelta:
+    layer: Any = channel_layers.make_backend(conf.current().channel_layer)
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            channel = await layer.new_channel("sisy.ping")
+            await layer.send(channel, Nudge().to_message())  # the first one pays for the connection
+            await layer.receive(channel)
+            began = time.perf_counter()
+            await layer.send(channel, Nudge().to_message())
+            await layer.receive(channel)
+            return timedelta(seconds=time.perf_counter() - began)
+    finally:
+        if hasattr(layer, "close_pools"):
+            await layer.close_pools()
 
 
 def add_bell(bell: Bell) -> None:

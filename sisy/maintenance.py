@@ -7,13 +7,13 @@ import logging
 from datetime import datetime, timedelta
 
 from sisy import conf
-from sisy.models import Run, Worker
+from sisy.models import Heartbeat, Run, Worker
 from sisy.transitions import endings, returns
 
 _log = logging.getLogger("sisy.maintenance")
 _PRUNE_BATCH = 500  # runs deleted at once; a tick must not take long because nobody pruned for a year
 _PRUNE_EVERY = timedelta(seconds=60)
-_FORGET_WORKERS_AFTER = timedelta(days=1)
+_FORGET_PROCESSES_AFTER = timedelta(days=1)
 
 _last_prune: datetime | None = None
 
@@ -35,7 +35,7 @@ def rescue(now: datetime) -> list[Run]:
 
 
 def prune(now: datetime, *, batches: int = 1) -> int:
-    """Delete ended runs that are too old or too many, and workers that were not heard of for a day.
+    """Delete ended runs that are too old or too many, and processes that were not heard of for a day.
 
     Args:
         now: the instant to count the age from.
@@ -54,7 +54,8 @@ def prune(now: datetime, *, batches: int = 1) -> int:
                 break
     if settings.keep_runs_per_task is not None:
         deleted += _prune_by_count(keep=settings.keep_runs_per_task, batches=batches)
-    Worker.objects.unseen_for(_FORGET_WORKERS_AFTER).delete()
+    for process in (Worker, Heartbeat):
+        process.objects.unseen_for(_FORGET_PROCESSES_AFTER).delete()
     return deleted
 
 

@@ -21,12 +21,12 @@ FLOORS = {
         "messages conf signals"
     ),
     "rows": (
-        "rows rows.clock rows.indexes rows.run rows.tasks rows.worker "
+        "rows rows.clock rows.indexes rows.process rows.run rows.tasks rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
         "transitions.returns models.columns models.timing models.checking models.entry models.queries models.task "
         "models.creation models.dashboard models"
     ),
-    "roles": "maintenance scheduler executor",
+    "roles": "maintenance scheduler executor health",
     "wire": (
         "layer observers worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat "
         "worker.listener worker.supervisor live live.hub live.guard live.jobs live.sockets consumers routing"

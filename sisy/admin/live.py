@@ -4,6 +4,8 @@ A page's model admin is a LiveAdmin whose methods marked with @fragment give the
 `{{ live.NAME }}`; static/sisy/live.js fetches the same piece again when a hint says so. Permission is checked at both.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -164,6 +166,7 @@ class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
 
     def fragment_view(self, request: HttpRequest, names: str, object_id: str | None = None) -> HttpResponse:
         """Return one region, or several with "+" between their names."""
+        began = time.monotonic()
         row = None if object_id is None else self.get_object(request, object_id)
         if not self.has_view_or_change_permission(request, row):
             raise PermissionDenied
@@ -174,7 +177,12 @@ class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
             raise Http404(", ".join(sorted(unknown)))
         response = HttpResponse(SafeString("\n").join(page[name] for name in names.split("+")))
         response["Sisy-Now"] = f"{timezone.now().timestamp():.3f}"
+        response["Sisy-Age"] = f"{max(0.0, began - self.read_at()):.3f}"  # when it was asked for
         return response
+
+    def read_at(self) -> float:
+        """Return when what the regions show was read, by time.monotonic(); live.js fetches again what is too old."""
+        return math.inf
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Add the regions to the list's page."""

@@ -98,12 +98,16 @@ class VerbAdmin(LiveAdmin):
             {
                 "verb": verb,
                 "url": reverse(name, args=[row.pk, verb], current_app=self.admin_site.name),
-                "text": getattr(self, verb).button,
+                "text": self.button_text(verb, row),
                 "question": getattr(self, verb).question,
             }
             for verb in self.actions
             if verb in fitting and self.may(request, verb)
         ]
+
+    def button_text(self, verb: str, row: Any) -> str:
+        """Return what the button of an action says on the page of a row."""
+        return str(getattr(self, verb).button)
 
     def confirmation(self, request: HttpRequest, rows: "QuerySet[Any]", question: Any) -> HttpResponse:
         """Return the page that asks whether to do what was asked for; its form asks for the same, confirmed."""

@@ -22,7 +22,7 @@ from sisy.demo.ports import HOST
 from sisy.messages import run_channels
 from sisy.routing import application as channels
 from sisy.worker.engine import Engine, use_engine
-from sisy.worker.heartbeat import Heartbeat
+from sisy.worker.heartbeat import Heartbeat, Presence
 from sisy.worker.listener import SisyWorker
 
 
@@ -64,7 +64,9 @@ def _worker() -> tuple[SisyWorker, Engine]:
         channels=[configured.heartbeat_channel, *run_channels(configured.run_channel, None)],
         channel_layer=layer.use_in_memory_layer(),
         engine=engine,
-        heartbeat=Heartbeat(interval=configured.heartbeat_interval),
+        heartbeat=Heartbeat(
+            interval=configured.heartbeat_interval, presence=Presence(interval=configured.heartbeat_interval)
+        ),
     )
     return worker, engine
 

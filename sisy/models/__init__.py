@@ -3,7 +3,18 @@
 from sisy.models.creation import task_with_callable, taskinfo_with_label
 from sisy.models.dashboard import Dashboard
 from sisy.models.task import Task
+from sisy.rows.heartbeat import Heartbeat
 from sisy.rows.run import Run, RunLine, RunStatus
 from sisy.rows.worker import Worker
 
-__all__ = ["Dashboard", "Run", "RunLine", "RunStatus", "Task", "Worker", "task_with_callable", "taskinfo_with_label"]
+__all__ = [
+    "Dashboard",
+    "Heartbeat",
+    "Run",
+    "RunLine",
+    "RunStatus",
+    "Task",
+    "Worker",
+    "task_with_callable",
+    "taskinfo_with_label",
+]

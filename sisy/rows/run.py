@@ -47,6 +47,9 @@ ACTIVE = (RunStatus.READY, RunStatus.RUNNING)
 _PROGRESS_EVERY = 0.5  # seconds: a loop that reports each step must not wait for the database each time
 _MOST_LINES = 1000  # a run that logs without end must not fill the database
 
+TROUBLE = (RunStatus.FAILED, RunStatus.LOST, RunStatus.MISSED)
+"""The states that an operator looks for."""
+
 _ACTIVE = Q(status__in=[str(status) for status in ACTIVE])
 
 
@@ -89,6 +92,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def ended(self) -> "RunQuerySet":
         """Runs that are over."""
         return self.exclude(_ACTIVE)
+
+    def in_trouble(self) -> "RunQuerySet":
+        """Runs that failed, were lost, or stand for slots that were missed."""
+        return self.filter(status__in=TROUBLE)
 
     def expired(self) -> "RunQuerySet":
         """Runs whose worker has not renewed its lease, by the database's clock."""
@@ -177,6 +184,7 @@ class Run(models.Model):
                 only=Q(status=RunStatus.READY),
             ),
             LeanIndex(fields=["status", "lease_expires_at"], name="sisy_run_lease", only=Q(status=RunStatus.RUNNING)),
+            LeanIndex(fields=["status", "finished_at"], name="sisy_run_ended", only=Q(finished_at__isnull=False)),
             LeanIndex(fields=["task", "status"], name="sisy_run_active", only=_ACTIVE),
             models.Index(fields=["task", "id"], name="sisy_run_newest"),  # a task's newest runs, wherever it is shown
         ]

@@ -16,8 +16,7 @@ from django.utils import timezone
 from sisy import conf, maintenance
 from sisy.backoff import Backoff
 from sisy.errors import Cancelled, TimedOut
-from sisy.models import Run, RunStatus, Worker
-from sisy.rows.clock import DatabaseNow
+from sisy.models import Run, RunStatus
 from sisy.transitions import claims
 from sisy.worker.pump import Pump
 
@@ -75,7 +74,7 @@ class Keeper:
     def _renew(self) -> None:
         close_old_connections()
         claims.renew(self._pump.held(), lease=conf.current().lease)
-        Worker.objects.filter(pk=self._worker).update(seen_at=DatabaseNow())
+        self._pump.sign()
         maintenance.rescue(timezone.now())
 
     def _stop_cancelled(self) -> None:

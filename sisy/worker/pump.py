@@ -4,8 +4,6 @@ engine.py starts it. While it writes one batch, the next gathers, and the slots 
 """
 
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
@@ -16,7 +14,6 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-import sisy
 from sisy import conf, layer
 from sisy.backoff import Backoff
 from sisy.messages import Poll, changed
@@ -87,6 +84,10 @@ class Pump:
         unwritten = {o.run.pk: o.claim for o in list(self._unwritten) if o.claim is not None}
         return self.pool.held() | unwritten
 
+    def sign(self) -> None:
+        """Give a sign of life of this worker, in its row; from any thread."""
+        Worker.objects.sign(self._worker, queues=self._queues, concurrency=self.pool.concurrency)
+
     def run(self) -> None:
         """Pump until drained."""
         while True:
@@ -110,7 +111,9 @@ class Pump:
     def _turn(self) -> bool:
         """Write what ended, claim more; return whether everything is done and the pump shall end."""
         if not self._registered:
-            self._register()
+            self.sign()
+            self._registered = True
+            layer.publish(changed(workers=True))
         self._write_ended()
         self._write_starts()
         if self._stopping.is_set():
@@ -215,24 +218,9 @@ class Pump:
         wanted = self.pool.concurrency + ahead
         return wanted - self.pool.in_hand if self.pool.in_hand <= wanted // 2 or not ahead else 0
 
-    def _register(self) -> None:
-        now = timezone.now()
-        Worker.objects.create(
-            id=self._worker,
-            host=socket.gethostname()[:255],
-            pid=os.getpid(),
-            version=sisy.__version__,
-            queues=self._queues,
-            concurrency=self.pool.concurrency,
-            started_at=now,
-            seen_at=now,
-        )
-        self._registered = True
-        layer.publish(changed(workers=True))
-
     def _unregister(self) -> None:
         try:
-            Worker.objects.filter(pk=self._worker).update(stopped_at=timezone.now())
+            Worker.objects.leave(self._worker)
             layer.publish(changed(workers=True))
         except (DatabaseError, InterfaceError) as error:  # for people to look at only: nothing depends on it
             _log.warning("This worker's end could not be written: %s", error)

@@ -12,7 +12,7 @@ from sisy.messages import run_channels
 from sisy.routing import application
 from sisy.worker import supervisor
 from sisy.worker.engine import Engine, use_engine
-from sisy.worker.heartbeat import Heartbeat
+from sisy.worker.heartbeat import Heartbeat, Presence
 from sisy.worker.listener import EXIT_RECYCLE, SisyWorker
 
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
             channels=[settings.heartbeat_channel, *run_channels(settings.run_channel, None)],
             channel_layer=channel_layer,
             engine=engine,
-            heartbeat=Heartbeat(interval=interval),
+            heartbeat=Heartbeat(interval=interval, presence=Presence(interval=interval)),
         )
         if options["verbosity"]:
             self.stdout.write(

@@ -6,7 +6,7 @@ const POLL = 5000, LIVE_POLL = 30000, PAUSE = 500, SPEAK = 10000, LONGEST_WAIT =
 const status = document.getElementById("sisy-live");
 const wanted = new Set();
 let offset = serverNow(status?.dataset.sisyNow), isBusy = false, notBefore = 0, timer = 0, polled = 0, hasFailed = false;
-let isOut = false, spoken = "", spokenAt = 0;
+let wantedAt = 0, isOut = false, spoken = "", spokenAt = 0;
 const title = document.title;
 
 function serverNow(seconds) {
@@ -24,6 +24,7 @@ function isNews(topics, on) {
 }
 
 function want(topics) {
+    wantedAt = performance.now();
     for (const region of regions()) {
         if (isNews(topics, region.dataset.sisyOn)) wanted.add(region.id);
     }
@@ -37,7 +38,7 @@ function soon() {
 }
 
 async function refresh() {
-    const began = performance.now(), groups = new Map();
+    const began = performance.now(), since = wantedAt, groups = new Map();
     isBusy = true;
     for (const region of regions()) {
         // Rows that are selected for an action stay where they are.
@@ -51,7 +52,8 @@ async function refresh() {
     let failed = false;
     for (const [pattern, names] of groups) {
         try {
-            await fetchRegions(pattern.replace("/*/", `/${names.join("+")}/`));
+            const readAt = await fetchRegions(pattern.replace("/*/", `/${names.join("+")}/`));
+            if (readAt < since) names.forEach((name) => wanted.add(`sisy-${name}`)); // read before the hint came
         } catch {
             failed = true;
         }
@@ -64,6 +66,7 @@ async function refresh() {
 }
 
 async function fetchRegions(url) {
+    const asked = performance.now();
     const response = await fetch(url, {headers: {"Sisy-Live": "1"}, redirect: "manual", cache: "no-store"});
     if (response.type === "opaqueredirect" || response.status === 403) isOut = true;
     if (!response.ok) throw new Error(response.status);
@@ -75,6 +78,7 @@ async function fetchRegions(url) {
     }
     tick();
     speak();
+    return asked - 1000 * (response.headers.get("Sisy-Age") ?? 0);
 }
 
 // Merging: what is equal stays, so that focus, selection, scroll and open details do
@@ -132,7 +136,7 @@ function tick() {
     }
     for (const element of document.querySelectorAll("[data-sisy-until]")) {
         const left = element.dataset.sisyUntil * 1000 - now;
-        write(element, left > 0 ? element.dataset.sisyText.replace("%s", inWords(left)) : element.dataset.sisyPast);
+        write(element, left > 0 ? element.dataset.sisyText.replace("%s", inWords(left + 999)) : element.dataset.sisyPast);
     }
 }
 
