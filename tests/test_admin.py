@@ -65,7 +65,7 @@ def test_a_task_is_shown_with_its_schedule_in_words_and_its_last_runs(admin_clie
     bars = [tag for name, tag in page.tags if name == "a" and "sisy-bar" in tag.get("class", "")]
     runs = Run.objects.order_by("pk")
     assert [bar["href"] for bar in bars] == [reverse("admin:sisy_run_change", args=[run.pk]) for run in runs]
-    assert all("Successful" in bar["aria-label"] for bar in bars)
+    assert page.text.count("Successful, ") == len(bars)
     assert [bar.get("tabindex") for bar in bars] == ["-1"] * 6 + [None]  # the arrow keys lead to the others
 
 

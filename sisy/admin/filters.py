@@ -94,6 +94,7 @@ class EnqueuedFilter(admin.SimpleListFilter):
 
     title = _("enqueued")
     parameter_name = "enqueued"
+    template = TEMPLATE
 
     _ages: Final = {
         "hour": timedelta(hours=1),

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -104,7 +103,8 @@ def instant_and_distance(value: datetime | None) -> str:
 
 def local(value: datetime) -> str:
     """Say an instant in the site's zone."""
-    return date_format(timezone.localtime(value) if timezone.is_aware(value) else value, "Y-m-d H:i:s")
+    local_time = timezone.localtime(value) if timezone.is_aware(value) else value
+    return local_time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def utc(value: datetime) -> str:
