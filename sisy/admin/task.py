@@ -99,7 +99,7 @@ class TaskAdmin(VerbAdmin):
     @admin.display(description=_("actions"))
     def act(self, task: Any) -> str:
         """Show the buttons for what may be done with it."""
-        return render_to_string("admin/sisy/task/row_buttons.html", {"task": task, "buttons": task.row_buttons})
+        return render_to_string("admin/sisy/task/row_buttons.html", {"task": task, **task.row_buttons})
 
     @admin.display(description=_("state"), ordering="enabled")
     def state(self, task: Task) -> str:

@@ -1,6 +1,7 @@
 """The list of tasks, with the last runs of those on the page and what may be done with them, for two queries in all."""
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
@@ -27,8 +28,9 @@ class TaskChangeList(ChangeList):
         """Load the page's tasks and their last runs."""
         super().get_results(request)
         tasks = list(self.result_list)
+        filters = urlencode({"_changelist_filters": request.GET.urlencode()}) if request.GET else ""
         runs = newest_runs([task.pk for task in tasks], count=LENGTH)
         for task in tasks:
             task.recent_runs, task.usual = runs[task.pk], typical(runs[task.pk])
-            task.row_buttons = self.model_admin.row_buttons(request, task)
+            task.row_buttons = {"buttons": self.model_admin.row_buttons(request, task), "filters": filters}
         self.result_list = tasks
