@@ -42,10 +42,14 @@ def type_a_schedule(page: Any) -> None:
 
 
 SCREENS = {
+    "overview": Screen("sisy/dashboard/", height=900),
     "tasks": Screen("sisy/task/?o=1", height=860),
     "task": Screen("sisy/task/{digest}/change/", height=1060),
     "schedule": Screen("sisy/task/add/", height=620, prepare=type_a_schedule),
     "upcoming": Screen("sisy/task/upcoming/", height=760),
+    "runs": Screen("sisy/run/", height=760),
+    "run": Screen("sisy/run/{failed}/change/", height=900),
+    "workers": Screen("sisy/worker/", height=420),
     "phone": Screen("sisy/task/{digest}/change/", height=844, width=390),
 }
 

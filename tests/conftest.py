@@ -182,6 +182,14 @@ def how_to_include(name: str, command: str) -> str:
     return f"{problem}; then {command}" if problem else f"to include it: {command}"
 
 
+@pytest.fixture(autouse=True)
+def the_overview_is_read_anew() -> None:
+    """What it keeps for half a second is of an earlier test's rows."""
+    from sisy.admin import overview  # the plugin is loaded before Django is set up
+
+    overview.forget()
+
+
 @pytest.fixture
 def redis_url() -> str:
     """Where Redis is; a test that uses it is marked `redis`, and left out when there is none."""

@@ -220,8 +220,9 @@ def test_workers_are_shown_with_what_they_have_in_hand(admin_client):
         status="RUNNING", worker=alive.pk, claim=alive.pk, lease_expires_at=now + timedelta(minutes=1), started_at=now
     )
     text = Page(admin_client.get(WORKERS)).text
-    assert "web-1:1● Alive2.0.0all42" in text
-    assert "web-1:2! Silent2.0.0mail40" in text
+    assert "web-1:1● Alive2.0.0all 2 of 4" in text
+    assert "web-1:2! Silent2.0.0mail 0 of 4" in text
+    assert text.count(NOTE) == 2  # what it executes, by name
     assert "web-1:3■ Stopped" in text
     page = admin_client.get(reverse("admin:sisy_worker_change", args=[alive.pk]))
     assert f"{RUNS}?worker={Worker.objects.get(pid=1).pk}" in [tag.get("href") for _name, tag in Page(page).tags]

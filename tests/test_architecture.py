@@ -31,7 +31,7 @@ FLOORS = {
         "layer observers worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat "
         "worker.listener worker.supervisor live live.hub live.guard live.jobs live.sockets consumers routing"
     ),
-    "doors": "apps checks testing urls views backend admin management contrib demo",
+    "doors": "apps checks testing views urls backend admin templatetags management contrib demo",
 }
 
 # Django's own modules for migrations know nothing of floors.

@@ -22,6 +22,7 @@ from sisy.admin.answers import tell
 from sisy.admin.chart import chart
 from sisy.admin.live import LiveAdmin, fragment
 from sisy.admin.plan import schedule_in_words
+from sisy.live.jobs import progress_of
 from sisy.models import Dashboard, Run, RunStatus, Task
 
 _ANY: Final = "run task worker"  # what may change any of it
@@ -159,7 +160,7 @@ class DashboardAdmin(LiveAdmin):
     # Rows ------------------------------------------------------------------------------------------------------------
 
     def _running_row(self, run: Run, *, may_cancel: bool) -> dict[str, Any]:
-        fraction, text = shown.progress_of(run.progress)
+        fraction, text = progress_of(run.progress)
         return {
             "run": run,
             "label": shown.short(run.label, 80),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.forms import Media, Script
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
@@ -21,14 +21,16 @@ from django.urls import URLPattern, get_script_prefix, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from sisy.routing import LIVE_PATH
+from sisy.views import SCRIPT
 
 MEDIA: Final[dict[str, Any]] = {
     "css": {"all": ["sisy/admin.css", "sisy/live.css"]},
-    "js": [Script("sisy/live.js", type="module")],
+    "js": [SCRIPT],
 }
 """What a live page needs; give it to `forms.Media`."""
 
@@ -187,7 +189,8 @@ class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Add the regions to the list's page."""
         context = self.live_context(request)
-        response = super().changelist_view(request, {**context, **(extra_context or {})})
+        title = {"title": capfirst(self.opts.verbose_name_plural)}
+        response = super().changelist_view(request, {**title, **context, **(extra_context or {})})
         if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
             context["live"].give("results", {"cl": response.context_data["cl"]})
         return response

@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -16,6 +16,7 @@ from sisy.admin.live import fragment
 from sisy.admin.paginator import BoundedPaginator
 from sisy.admin.run_list import RunChangeList
 from sisy.admin.verb_admin import VerbAdmin, verb
+from sisy.live.jobs import progress_of
 from sisy.models import Run, RunStatus, Worker
 
 _PRIVATE: Final = ("userdata", "args", "kwargs", "result", "errors", "progress")
@@ -147,10 +148,18 @@ class RunAdmin(VerbAdmin):
 
     # The page of one run ---------------------------------------------------------------------------------------------
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the run without its state, which changes while one looks."""
+        run = self.get_object(request, object_id)
+        named = {} if run is None else {"title": f"{shown.short(run.label, 80)} #{run.pk}", "subtitle": None}
+        return super().change_view(request, object_id, form_url, {**named, **(extra_context or {})})
+
     @fragment(template="admin/sisy/run/summary.html", on="run:{pk}", of_row=True)
     def summary(self, request: HttpRequest, run: Run) -> dict[str, Any]:
         """Show the state, what is called, where, and how far it is."""
-        fraction, text = shown.progress_of(run.progress)
+        fraction, text = progress_of(run.progress)
         is_known = fraction is not None or run.progress is None
         return {
             "status": shown.status(run.status),
@@ -159,7 +168,7 @@ class RunAdmin(VerbAdmin):
             "callable": self._called(run),
             "worker": self.worker_shown(run),
             "queue": self._queue(run),
-            "percent": None if fraction is None else round(100 * fraction),
+            "percent": None if fraction is None or run.status == RunStatus.SUCCESSFUL else round(100 * fraction),
             "text": text,
             "progress": "" if is_known else shown.json_block(run.progress),
             "attempts": run.task.max_attempts if run.task is not None else None,

@@ -163,20 +163,6 @@ def state(name: str, *, sign: str, word: Any) -> SafeString:
     return format_html(html, name, sign, word)
 
 
-def progress_of(value: Any) -> tuple[float | None, str]:
-    """Return how far a run says it is, from 0 to 1, and its words; None when it says nothing that can be shown.
-
-    >>> progress_of({"fraction": 0.5, "text": "half"}), progress_of({"fraction": "x"}), progress_of(None)
-    ((0.5, 'half'), (None, ''), (None, ''))
-    """
-    if not isinstance(value, dict):
-        return None, ""
-    fraction, text = value.get("fraction"), short(value.get("text", ""), 255)
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
-        return None, text
-    return float(fraction), text
-
-
 def json_block(value: Any) -> str:
     """Show JSON, indented, without what looks secret."""
     if value is None:

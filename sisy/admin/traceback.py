@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 _FRAME: Final = re.compile(r'  File "(?P<path>[^"]*)", line \d+')
-_OF_OTHERS: Final = tuple(
-    f"{Path(path)}/" for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path
-)
+_SISY: Final = Path(__file__).parents[1]
+_OF_OTHERS: Final = tuple(f"{Path(path)}/" for path in {*sysconfig.get_paths().values(), str(_SISY)} if path)
+_DEMO: Final = f"{_SISY / 'demo'}/"  # a project that happens to live in here
 _ALWAYS_OF_OTHERS: Final = ("/site-packages/", "/dist-packages/", "<frozen ", "/lib/python3")
 
 
@@ -54,4 +54,6 @@ def _cut(text: str) -> Iterator[tuple[list[str], bool]]:
 
 
 def _is_theirs(path: str) -> bool:
+    if path.startswith(_DEMO):
+        return False
     return path.startswith(_OF_OTHERS) or any(part in path for part in _ALWAYS_OF_OTHERS)

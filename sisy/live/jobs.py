@@ -1,6 +1,6 @@
-"""Tokens that let a visitor watch one run: signed, for one day, and for one user where somebody is logged in.
+"""What a visitor may see of the own job: a token that allows it, signed, for a day; and how far a run says it is.
 
-The template tag makes them, the view and the socket for a visitor's own job read them.
+The template tag makes the tokens, the view and the socket for a visitor's own job read them.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.core import signing
+
+from sisy.jsondata import printable
 
 _SALT: Final = "sisy.live.job"
 _MAX_AGE: Final = timedelta(days=1)
@@ -46,3 +48,20 @@ def job_of(token: str) -> Job | None:
     except (signing.BadSignature, ValueError, TypeError):
         return None
     return Job(run=int(run), user=str(user))
+
+
+def progress_of(value: object) -> tuple[float | None, str]:
+    """Return how far a run says it is, from 0 to 1, and its words; None when it says nothing that can be shown.
+
+    Args:
+        value: the column `progress`, whatever is in it.
+
+    >>> progress_of({"fraction": 0.5, "text": "half"}), progress_of({"fraction": "x"}), progress_of(None)
+    ((0.5, 'half'), (None, ''), (None, ''))
+    """
+    if not isinstance(value, dict):
+        return None, ""
+    fraction, text = value.get("fraction"), printable(value.get("text", ""), limit=255)
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+        return None, text
+    return float(fraction), text

@@ -38,6 +38,7 @@ function soon() {
 }
 
 async function refresh() {
+    if (document.hidden || isBusy) return;
     const began = performance.now(), since = wantedAt, groups = new Map();
     isBusy = true;
     for (const region of regions()) {
@@ -76,6 +77,7 @@ async function fetchRegions(url) {
         const old = document.getElementById(region.id);
         if (old) merge(old, region);
     }
+    if (parsed.querySelector("[data-sisy-reload]")) location.reload();
     tick();
     speak();
     return asked - 1000 * (response.headers.get("Sisy-Age") ?? 0);
