@@ -199,6 +199,7 @@ class Run(models.Model):
             LeanIndex(fields=["status", "lease_expires_at"], name="sisy_run_lease", only=Q(status=RunStatus.RUNNING)),
             LeanIndex(fields=["status", "finished_at"], name="sisy_run_ended", only=Q(finished_at__isnull=False)),
             LeanIndex(fields=["task", "status"], name="sisy_run_active", only=_ACTIVE),
+            models.Index(fields=["task", "id"], name="sisy_run_newest"),  # a task's newest runs, wherever it is shown
         ]
 
     def __str__(self) -> str:
