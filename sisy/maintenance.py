@@ -1,4 +1,4 @@
-"""Keep the rows in order: rescue the runs of dead workers, let waiting runs start, prune what is old.
+"""Keep the rows in order: rescue the runs of dead workers, let waiting runs start, realign slots, prune what is old.
 
 Each tick and each worker calls this; every part is one query when there is nothing to do.
 """
@@ -6,27 +6,27 @@ Each tick and each worker calls this; every part is one query when there is noth
 import logging
 from datetime import datetime, timedelta
 
-from sisy import conf
-from sisy.models import Run, Worker
-from sisy.transitions import endings, planning, returns
+from sisy import conf, realignment
+from sisy.models import Heartbeat, Run, Worker
+from sisy.transitions import endings, returns
 
 _log = logging.getLogger("sisy.maintenance")
 _PRUNE_BATCH = 500  # runs deleted at once; a tick must not take long because nobody pruned for a year
 _PRUNE_EVERY = timedelta(seconds=60)
-_FORGET_WORKERS_AFTER = timedelta(days=1)
+_FORGET_PROCESSES_AFTER = timedelta(days=1)
 
 _last_prune: datetime | None = None
 
 
 def keep_in_order(now: datetime) -> None:
-    """Do all of it; what is rarely needed at most once a minute in one process."""
+    """Do all of it; prune at most once a minute in one process."""
     global _last_prune
     rescue(now)
     endings.release_waiting(now=now)
     endings.delete_used_up(now=now)
+    realignment.realign_some(now)
     if _last_prune is None or abs(now - _last_prune) >= _PRUNE_EVERY:
         _last_prune = now
-        planning.bring_back(now=now)
         prune(now)
 
 
@@ -36,7 +36,7 @@ def rescue(now: datetime) -> list[Run]:
 
 
 def prune(now: datetime, *, batches: int = 1) -> int:
-    """Delete ended runs that are too old or too many, and workers that were not heard of for a day.
+    """Delete ended runs that are too old or too many, and processes that were not heard of for a day.
 
     Args:
         now: the instant to count the age from.
@@ -55,7 +55,8 @@ def prune(now: datetime, *, batches: int = 1) -> int:
                 break
     if settings.keep_runs_per_task is not None:
         deleted += _prune_by_count(keep=settings.keep_runs_per_task, batches=batches)
-    Worker.objects.unseen_for(_FORGET_WORKERS_AFTER).delete()
+    for process in (Worker, Heartbeat):
+        process.objects.unseen_for(_FORGET_PROCESSES_AFTER).delete()
     return deleted
 
 

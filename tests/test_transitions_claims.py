@@ -417,6 +417,10 @@ def test_an_old_token_can_not_renew(old):
     assert unchanged(old, lambda: claims.renew({old.pk: old.claim}, lease=LEASE)) == {}
 
 
+def test_an_old_token_can_not_decline(old):
+    assert unchanged(old, lambda: returns.decline([old], reason="no code", now=NOON)) == 0
+
+
 def test_an_old_token_can_not_release(old):
     assert unchanged(old, lambda: returns.release([old], now=NOON)) == 0
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sisy.messages import Nudge
 from sisy.models import Run, RunStatus, Task, Worker, task_with_callable
 from sisy.transitions import claims, endings
 from sisy.worker import engine as engine_module
+from sisy.worker import keeper as keeper_module
 from sisy.worker.engine import Engine
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import wait_for
@@ -65,7 +67,7 @@ def stop(engine: Engine) -> None:
     engine.stop()
     pump = engine.threads["sisy-pump"]
     wait_for(lambda: engine.drained.is_set() or not pump.is_alive(), 10, "the end of the pump")
-    engine.keeper.closed.set()  # what a pump does at its end, for those that have died before
+    engine.keeper.close()  # what a pump does at its end, for those that have died before
     layer.remove_bell(engine.hear)
     for thread in list(engine.threads.values()):  # they close their connections; the database could not be dropped
         thread.join(5)
@@ -203,6 +205,63 @@ def test_a_burst_includes_the_runs_that_waited_for_another_one(start_engine: Sta
     assert [run.status for run in Run.objects.all()] == [RunStatus.SUCCESSFUL] * 2
 
 
+# Rows that somebody holds ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held_rows() -> Iterator[None]:
+    """Hold the locks of all runs, as a cancellation does that is about to commit."""
+    with transaction.atomic():
+        list(Run.objects.select_for_update())
+        yield
+
+
+def test_a_run_whose_row_somebody_held_when_the_worker_looked_is_not_left_to_the_next_poll(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start_engine()
+    wait_for(lambda: engine.pump.next_poll, 10, "the first look")
+    with monkeypatch.context() as silence:
+        silence.setattr(layer, "nudge", lambda queues: None)
+        Task.run_once(tasks.note)
+    with held_rows():
+        engine.wake(Nudge().to_message())
+        time.sleep(0.3)
+    assert only_run(timeout=5).status == RunStatus.SUCCESSFUL
+
+
+def test_a_burst_waits_for_a_run_whose_row_somebody_holds(start_engine: StartEngine) -> None:
+    Task.run_once(tasks.note)
+    with held_rows():
+        engine = start_engine(burst=True)
+        if connection.vendor != "sqlite":  # where a look at anything waits for the lock
+            wait_for(lambda: engine.pump.next_poll, 10, "the first look")
+        assert not engine.drained.wait(0.3)
+    assert engine.drained.wait(5)
+    assert Run.objects.get().status == RunStatus.SUCCESSFUL
+
+
+def test_a_run_that_may_start_just_after_the_worker_looked_is_not_left_to_the_next_poll(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, looks = claims.claim, []
+
+    def slow_claim(**options: Any) -> list[Run]:
+        runs = claim(**options)
+        if not looks:
+            looks.append(runs)
+            time.sleep(max(0.0, (start - timezone.now()).total_seconds()) + 0.01)
+        return runs
+
+    monkeypatch.setattr(claims, "claim", slow_claim)
+    Task.run_once(tasks.note)
+    start = timezone.now() + timedelta(seconds=2)
+    Run.objects.update(run_after=start)
+    start_engine()
+    assert only_run(timeout=8).status == RunStatus.SUCCESSFUL
+    assert looks == [[]]
+
+
 # Leases, timeouts, cancelling -----------------------------------------------------------------------------------------
 
 
@@ -257,6 +316,19 @@ def test_a_running_run_can_be_cancelled_from_elsewhere(start_engine: StartEngine
     wait_for_begin()
     assert task.cancel() == 1
     assert only_run().status == RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("function", [flow_tasks.wait_for_file, flow_tasks.await_file])
+def test_a_message_tells_the_worker_to_cancel_without_a_poll(
+    start_engine: StartEngine, free: Path, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "_LOOK_FOR_CANCELLED_EVERY", 3600.0)
+    start_engine()
+    task = Task.run_once(function, {"file": str(free)})
+    wait_for_begin()
+    assert task.cancel() == 1
+    run = only_run()
+    assert (run.status, run.reason) == (RunStatus.CANCELLED, "cancelled")
 
 
 def test_runs_of_dead_workers_are_rescued_without_a_tick(start_engine: StartEngine) -> None:

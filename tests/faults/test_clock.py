@@ -1,13 +1,13 @@
 """Clocks that jump, an end within an outage, a backup that is restored: no slot twice, no task that stands still."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from sisy import maintenance, scheduler
 from sisy.models import Run, RunStatus, Task
 from tests.faults import invariants
-from tests.project.shop.rows import NOON, at, claim, end, every_minute, slots, stored
+from tests.project.shop.rows import at, claim, end, every_minute, slots, stored
 
 COUNTED = 1001  # slots that passed, at most: a row says "at least" then
 
@@ -49,36 +49,6 @@ def test_a_clock_that_goes_back_an_hour_repeats_nothing() -> None:
         tick_and_run(at(minute))
     assert ran() == [0, 1, 2, 3, 4]
     assert stored(task).runs_created == 5
-
-
-@pytest.mark.parametrize("future", [datetime(2198, 5, 1, 8, tzinfo=UTC), NOON + timedelta(days=1)])
-def test_a_clock_that_was_far_ahead_and_is_right_again(
-    future: datetime, caplog: pytest.LogCaptureFixture, django_capture_on_commit_callbacks: object
-) -> None:
-    """A task would stand still until that future: it is brought back, and the log says so."""
-    task, other = every_minute(label="moved"), every_minute(label="paused")
-    tick_and_run(at(0))
-    tick_and_run(future)
-    other.pause()
-    assert stored(task).next_run == future + timedelta(minutes=1)
-    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
-        tick_and_run(at(1))
-    assert stored(task).next_run == at(2)
-    assert stored(other).next_run == future + timedelta(minutes=1)
-    assert [record.getMessage() for record in caplog.records if "the clock was wrong" in record.getMessage()] == [
-        f"Task {task.pk} (moved) has run in the future: the clock was wrong. Its next slot is {at(2)}"
-    ]
-    for minute in range(2, 5):
-        tick_and_run(at(minute))
-    assert {2.0, 3.0, 4.0} < set(ran())
-
-
-def test_a_task_of_each_month_is_left_where_it_is() -> None:
-    task = every_minute(label="monthly")
-    Task.objects.filter(pk=task.pk).update(schedule="0 0 1 * *")
-    before = stored(task).next_run
-    tick_and_run(at(1))
-    assert stored(task).next_run == before
 
 
 @pytest.mark.parametrize("misfire", ["latest", "all", "skip"])

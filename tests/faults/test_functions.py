@@ -1,4 +1,4 @@
-"""Functions that loop, block, exhaust, recurse, hold the GIL or leave a mess: their own runs fail, others go on."""
+"""Task functions that loop, block, exhaust, recurse, hold the GIL or leave a mess: their runs fail, others go on."""
 
 import time
 from collections.abc import Callable
