@@ -109,7 +109,8 @@ def test_modules_that_can_not_be_imported(
         Task.run_once(f"{name}.function", label=name)
     for what, name in names.items():  # a deploy
         (tmp_path / f"{name}.py").write_text(BROKEN[what])
-    worker = manage("sisy_worker", PYTHONPATH=f"{Path(__file__).parents[2]}:{tmp_path}")
+    settings = {**QUICK, "DEPLOY_GRACE": 0}  # no other worker could have the code
+    worker = manage("sisy_worker", settings=settings, PYTHONPATH=f"{Path(__file__).parents[2]}:{tmp_path}")
     for name in names.values():
         failed = wait_for_end_of(name)
         assert (failed.status, failed.crashes) == (RunStatus.FAILED, 0)

@@ -5,6 +5,7 @@
 It prints its figures; the invariants hold at its end. On PostgreSQL the server is the test's own, and crashes, too.
 """
 
+import faulthandler
 import os
 import random
 import time
@@ -93,6 +94,7 @@ def test_endurance(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settle.lost_lines = True
+    faulthandler.cancel_dump_traceback_later()  # that a test takes so long would be a sign of a deadlock elsewhere
     restarts = {"Redis": own_redis.restart}
     restarts |= {server.removeprefix("own_"): request.getfixturevalue(server).restart for server in servers}
     disaster = Disaster(manage, restarts)
