@@ -26,6 +26,7 @@ from sisy.messages import Cancel, Message, Nudge, Tick, worker_channel
 
 _log = logging.getLogger("sisy.layer")
 _DEADLINE: Final = 1.0  # seconds that one send may take
+_PACE: Final = 0.01  # seconds between two sends: a thousand runs that are enqueued one by one are no thousand messages
 
 Bell = Callable[[Message], None]
 
@@ -205,14 +206,16 @@ class _Sender:
                 "Nudging workers through the channel layer", meanwhile="workers go on by polling", log=_log
             )
             layer = channel_layers.make_backend(conf.current().channel_layer)
-            not_before = 0.0
+            not_before = paced_until = 0.0
             while True:
                 self._awake.wait(max(0.0, not_before - time.monotonic()) if self._pending else None)
                 self._awake.clear()
+                time.sleep(max(0.0, paced_until - time.monotonic()))
                 if time.monotonic() >= not_before:
                     with self._lock:
                         batch, self._pending = self._pending, {}
                     failure = runner.run(_send_all(layer, batch)) if batch else None
+                    paced_until = time.monotonic() + _PACE
                     if failure is not None:
                         not_before = time.monotonic() + backoff.failed(failure)
                         with (

@@ -202,7 +202,7 @@ def new_pool(concurrency: int = 1) -> Pool:
 def outcomes(pool: Pool, count: int) -> list[Outcome]:
     """Wait for so many outcomes, and take them in the order in which they ended."""
     found: list[Outcome] = []
-    wait_for(lambda: found.extend(pool.take_ended()) or len(found) >= count, 5, f"{count} outcomes")
+    wait_for(lambda: found.extend(pool.take_ended()) or len(found) >= count, 20, f"{count} outcomes")
     assert len(found) == count
     return found
 
