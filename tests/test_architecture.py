@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).parents[1] / "sisy"
 # __init__.py; on the floor of the doors, for everything in it.
 FLOORS = {
     "ground": (
-        "errors describe cronfields wallclock cron paths callables registry policy jsondata instants backoff "
+        "errors describe cronfields wallclock cron meaning paths callables registry policy jsondata instants backoff "
         "messages conf signals"
     ),
     "rows": (
-        "rows rows.clock rows.changes rows.inserts rows.lookups rows.indexes rows.process rows.run rows.tasks "
+        "rows rows.clock rows.changes rows.inserts rows.lookups rows.outage rows.indexes rows.process rows.run rows.tasks "
         "rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
         "transitions.returns "

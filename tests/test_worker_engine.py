@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DataError, InterfaceError, OperationalError, connection, transaction
+from django.db import DataError, InterfaceError, InternalError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from sisy import layer, scheduler
@@ -422,8 +422,14 @@ def test_nothing_abandoned_is_nothing_to_say(start_engine: StartEngine) -> None:
 
 # Trouble --------------------------------------------------------------------------------------------------------------
 
+OUTAGES = [
+    OperationalError("the server is gone"),
+    InterfaceError("connection is closed"),
+    InternalError("cannot execute UPDATE in a read-only transaction"),  # PostgreSQL
+]
 
-@pytest.mark.parametrize("error", [OperationalError("the server is gone"), InterfaceError("connection is closed")])
+
+@pytest.mark.parametrize("error", OUTAGES)
 def test_an_end_that_could_not_be_written_is_written_later(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -442,6 +448,48 @@ def test_an_end_that_could_not_be_written_is_written_later(
     warnings = [record for record in caplog.records if record.name == "sisy.worker"]
     assert [record.levelname for record in warnings] == ["WARNING"]
     assert str(error) in warnings[0].getMessage()
+
+
+def test_what_was_claimed_without_an_answer_is_handed_back_at_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else could tell that it was not called, and it would wait for the end of its lease."""
+    claim, failures = claims.claim, [OperationalError("the server closed the connection unexpectedly")]
+
+    def claim_and_lose_the_answer(**how: Any) -> list[Run]:
+        runs = claim(**how)
+        if runs and failures:
+            raise failures.pop()
+        return runs
+
+    monkeypatch.setattr(claims, "claim", claim_and_lose_the_answer)
+    start_engine()
+    Task.run_once(tasks.note, label="often")
+    Task.run_once(tasks.note, label="once", at_most_once=True)
+    wait_for_status(RunStatus.SUCCESSFUL, 2)
+    assert {run.crashes for run in Run.objects.all()} == {0}
+    assert len(ledger.lines(kind="begin")) == 2
+    assert failures == []
+
+
+@pytest.mark.parametrize("error", OUTAGES)
+def test_a_run_that_could_not_be_started_is_handed_back_at_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    start, failures = claims.start, [error]
+
+    def start_and_lose_the_answer(*args: Any, **how: Any) -> set[int]:
+        started = start(*args, **how)
+        if failures:
+            raise failures.pop()
+        return started
+
+    monkeypatch.setattr(claims, "start", start_and_lose_the_answer)
+    start_engine()
+    Task.run_once(tasks.note, at_most_once=True)
+    assert only_run().status == RunStatus.SUCCESSFUL
+    assert Run.objects.get().crashes == 0
+    assert len(ledger.lines(kind="begin")) == 1
 
 
 def test_an_outcome_that_can_not_be_stored_fails_its_own_run_only(
@@ -490,16 +538,16 @@ def test_a_text_that_no_database_takes_costs_neither_the_worker_nor_the_tracebac
 def test_the_keeper_outlives_a_database_that_is_away(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, deaths: threading.Semaphore
 ) -> None:
-    renew, errors = claims.renew, [InterfaceError("connection already closed"), OperationalError("server is gone")]
+    renew, errors = claims.renew, list(OUTAGES)
 
-    def refuse_twice(*args: Any, **kwargs: Any) -> dict[int, bool]:
+    def refuse_some(*args: Any, **kwargs: Any) -> dict[int, bool]:
         if errors:
             raise errors.pop()
         return renew(*args, **kwargs)
 
-    monkeypatch.setattr(claims, "renew", refuse_twice)
+    monkeypatch.setattr(claims, "renew", refuse_some)
     engine = start_engine()
-    wait_for(lambda: not errors, 10, "both errors")
+    wait_for(lambda: not errors, 10, "the errors")
     assert not deaths.acquire(timeout=0.5)
     assert engine.threads["sisy-leases"].is_alive()
 
@@ -507,7 +555,7 @@ def test_the_keeper_outlives_a_database_that_is_away(
 def test_the_ticker_outlives_a_database_that_is_away(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, deaths: threading.Semaphore
 ) -> None:
-    tick, errors = scheduler.tick, [OperationalError("server is gone")]
+    tick, errors = scheduler.tick, list(OUTAGES)
 
     def refuse_once(now: Any) -> scheduler.Ticked:
         if errors:
@@ -517,7 +565,7 @@ def test_the_ticker_outlives_a_database_that_is_away(
     monkeypatch.setattr(scheduler, "tick", refuse_once)
     engine = start_engine()
     engine.request_tick()
-    wait_for(lambda: engine.ticker.ticks, 10, "a tick")
+    wait_for(lambda: engine.ticker.ticks, 20, "a tick")
     assert not deaths.acquire(blocking=False)
 
 

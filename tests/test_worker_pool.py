@@ -15,11 +15,12 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from sisy import signals
+from sisy import executor, signals
 from sisy.errors import Cancelled, Retry, Skip, TimedOut
 from sisy.models import Run, RunStatus, Task
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
+from sisy.worker import pool as pool_module
 from sisy.worker.pool import Flight, Pool
 from tests.flow.processes import wait_for
 
@@ -454,6 +455,18 @@ def test_a_run_is_overdue_once_it_has_run_longer_than_its_timeout() -> None:
     assert not flights[1].is_overdue
     gate.set()
     outcomes(pool, 2)
+
+
+def test_a_run_whose_function_is_never_found_is_overdue_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import that hangs would keep its slot for ever; a slow one is not the function's fault."""
+    monkeypatch.setattr(executor, "prepare", lambda *_, **__: gate.wait(30))
+    pool = new_pool(2)
+    hurried, patient = claimed(notes, timeout=0.05), claimed(notes)
+    pool.offer([hurried, patient], message=NUDGE)
+    wait_for(lambda: len(pool.flights()) == 2 and min(flight.age for flight in pool.flights()) > 0.3)
+    assert [flight.is_overdue for flight in pool.flights()] == [False, False]
+    monkeypatch.setattr(pool_module, "_IMPORT_SECONDS", 0.1)
+    assert [flight.run for flight in pool.flights() if flight.is_overdue] == [hurried]
 
 
 def test_a_timeout_can_be_tried_again() -> None:

@@ -48,6 +48,26 @@ def decline(runs: Sequence[Run], *, reason: str, now: datetime) -> int:
 
 
 @tried_again
+def release_strays(*, worker: uuid.UUID, held: Mapping[int, uuid.UUID], now: datetime) -> int:
+    """Hand back what a worker has claimed without knowing, or could not start; return how many runs.
+
+    The answer to a commit can get lost. Only the worker itself knows that it has not called these functions; nobody
+    else has to wait for the end of their leases then, and no crash is counted.
+
+    Args:
+        worker: the id of the worker.
+        held: the token of each claim that it knows of, by the run's key.
+        now: what is written as the end of those that were cancelled meanwhile.
+    """
+    with write():
+        claimed = locked(Run.objects.filter(worker=worker, status=RunStatus.RUNNING).order_by("pk"))
+        strays = [run for run in claimed if held.get(run.pk) != run.claim]
+        _hand_back([run for run in strays if run.cancel_requested_at is None], event="released")
+        _cancel((run for run in strays if run.cancel_requested_at is not None), now=now)
+    return len(strays)
+
+
+@tried_again
 def expire(held: Mapping[int, uuid.UUID]) -> int:
     """End the leases of a worker that goes away at once, so that others need not wait for them; return how many.
 
@@ -82,8 +102,7 @@ def rescue(*, now: datetime, max_crashes: int, limit: int = 500) -> list[Run]:
         for run in runs:
             if run.cancel_requested_at is None:
                 (again if _count_crash(run, max_crashes=max_crashes) == "ready" else lost).append(run)
-        for crashes in {run.crashes for run in again}:
-            _hand_back([run for run in again if run.crashes == crashes], event="rescued")
+        _hand_back(again, event="rescued")
         _end(lost, status=RunStatus.LOST, reason=WORKER_DIED, now=now)
         _cancel((run for run in runs if run.cancel_requested_at is not None), now=now)
     return runs
@@ -109,14 +128,13 @@ def _count_crash(run: Run, *, max_crashes: int) -> policy.Fate:
 
 
 def _hand_back(runs: Sequence[Run], *, event: str, **columns: Any) -> None:
-    """Make locked runs READY again; all of them have the same count of crashes, and get the same other columns."""
-    if not runs:
-        return
+    """Make locked runs READY again, each with its count of crashes; all of them get the same other columns."""
     values = columns | {
-        "status": RunStatus.READY, "worker": None, "claim": None, "lease_expires_at": None,
-        "started_at": None, "crashes": runs[0].crashes,
+        "status": RunStatus.READY, "worker": None, "claim": None, "lease_expires_at": None, "started_at": None,
     }  # fmt: skip
-    Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs]).update(**values)
+    for crashes in {run.crashes for run in runs}:
+        keys = [run.pk for run in runs if run.crashes == crashes]
+        Run.objects.using(alias()).filter(pk__among=keys).update(**values, crashes=crashes)
     for run in runs:
         for column, value in values.items():
             setattr(run, column, value)

@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 from django.utils import timezone
 
 from sisy import conf, maintenance
@@ -70,7 +70,7 @@ class Keeper:
             try:
                 self._turn()
             except (DatabaseError, InterfaceError) as error:
-                connection.close()
+                connections.close_all()
                 self._next_renewal = time.monotonic() + self._trouble.failed(error)
 
     def _pause(self) -> float:

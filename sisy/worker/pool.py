@@ -19,13 +19,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from sisy import conf, executor, policy, signals
 from sisy.errors import Cancelled, InvalidCallable, TimedOut
 from sisy.executor import Prepared
 from sisy.models import Run
+from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
 
@@ -33,6 +34,7 @@ Interruption = type[TimedOut] | type[Cancelled]
 _log = logging.getLogger("sisy.worker")
 
 _OBEY_SECONDS: Final = 1.0  # a function that was interrupted may take this long to clean up
+_IMPORT_SECONDS: Final = 60.0  # an import that takes longer does not end, and would keep its slot for ever
 _TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
 _WORTH_WRITING: Final = 200  # outcomes: beyond that a transaction's own cost hardly shows
@@ -64,9 +66,10 @@ class Flight:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has run longer than its task's timeout."""
+        """Whether it runs longer than its task's timeout; finding the function, an import, may take a minute more."""
         timeout = self.run.task.timeout if self.run.task is not None else None
-        return timeout is not None and self.started_at is not None and self.age > timeout.total_seconds()
+        before = _IMPORT_SECONDS if self.started_at is None else 0.0
+        return timeout is not None and self.age > timeout.total_seconds() + before
 
     @property
     def ignores_interruption(self) -> bool:
@@ -129,6 +132,8 @@ class Pool:
         self.average_seconds = 0.0
         self.stuck = 0
         """Functions that go on although their runs were written off; the process needs recycling."""
+        self.left_behind = False
+        """Whether a run was forgotten unstarted since the database could not be asked; the pump hands it back."""
         self._on_ended = on_ended
         self._changed = threading.Condition()
         self._backlog: deque[Flight] = deque()
@@ -291,7 +296,8 @@ class Pool:
                 raise
             self._decline(flight, str(error))
             return None
-        except (OperationalError, InterfaceError):  # it has not started: its lease will run out, another will have it
+        except OUTAGES:  # it has not started: somebody will have it later
+            self.left_behind = True
             self._drop(flight)
             return None
         if signals.run_started.has_listeners(Run):

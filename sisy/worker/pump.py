@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from sisy import conf, layer
@@ -19,6 +19,7 @@ from sisy.backoff import Backoff
 from sisy.jsondata import printable
 from sisy.messages import Poll
 from sisy.models import Run, RunStatus, Worker
+from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims, endings, returns
 from sisy.transitions.atomic import alias
 from sisy.transitions.endings import Outcome
@@ -67,6 +68,7 @@ class Pump:
         self._lacking = Lacking()
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
+        self._may_have_strays = False
 
     def ring(self) -> None:
         """Look what has ended; from any thread."""
@@ -108,8 +110,9 @@ class Pump:
                 continue
             try:
                 done = self._turn()
-            except (OperationalError, InterfaceError) as error:
-                connection.close()
+            except OUTAGES as error:
+                connections.close_all()
+                self._may_have_strays = True
                 self._not_before = time.monotonic() + self._trouble.failed(error)
                 self._more = True  # whatever it was about to look for
                 continue
@@ -127,6 +130,7 @@ class Pump:
         self._write_ended()
         self._write_starts()
         self._hand_back_declined()
+        self._give_back_strays()
         if self._stopping.is_set():
             self._give_back(self.pool.take_unstarted())
             return self.pool.is_empty and not self._unwritten
@@ -158,7 +162,7 @@ class Pump:
                 held = endings.finish(batch, now=timezone.now())
                 if self._in_doubt:
                     endings.announce_written([outcome for outcome in batch if outcome.run.pk not in held])
-            except (OperationalError, InterfaceError):
+            except OUTAGES:
                 self._in_doubt = True
                 raise
             except DatabaseError:
@@ -171,7 +175,7 @@ class Pump:
         for outcome in batch:
             try:
                 endings.finish([outcome], now=timezone.now())
-            except (OperationalError, InterfaceError):
+            except OUTAGES:
                 raise
             except DatabaseError as error:
                 _log.exception("The outcome of run %s can't be stored", outcome.run.pk)
@@ -209,6 +213,13 @@ class Pump:
     def _give_back(self, runs: Sequence[Run]) -> None:
         if runs:
             returns.release(runs, now=timezone.now())
+
+    def _give_back_strays(self) -> None:
+        """Hand back, after an outage, what is claimed by this worker and not in its hands: it was never called."""
+        if self._may_have_strays or self.pool.left_behind:
+            self.pool.left_behind = False  # before the query: a run that is left behind meanwhile counts
+            returns.release_strays(worker=self._worker, held=self.held(), now=timezone.now())
+            self._may_have_strays = False
 
     def _claim(self) -> int:
         """Claim as many runs as can be used, if there may be some; return how many."""
@@ -268,5 +279,5 @@ class Pump:
     def _unregister(self) -> None:
         try:
             Worker.objects.leave(self._worker)
-        except (DatabaseError, InterfaceError) as error:  # for people to look at only: nothing depends on it
+        except (*OUTAGES, DatabaseError) as error:  # for people to look at only: nothing depends on it
             _log.warning("This worker's end could not be written: %s", error)

@@ -47,9 +47,9 @@ def own_redis(
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def postgresql_server() -> Iterator[PostgresqlServer]:
     """Start a PostgreSQL server for all tests of this process, with the tables in the database "migrated"."""
-    with PostgresqlServer(tmp_path_factory.mktemp("postgresql")) as server:
+    with PostgresqlServer() as server:
         server.execute("CREATE DATABASE migrated")
         yield server
 

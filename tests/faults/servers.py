@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -98,35 +99,31 @@ class RedisServer:
 
 
 class PostgresqlServer:
-    """A PostgreSQL server without any safety on disk, for the user postgres, who needs no password.
+    """A PostgreSQL server that is safe from its own crashes, not from the machine's; user postgres, no password."""
 
-    Args:
-        directory: an empty directory.
-    """
-
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
-        self._data = directory / "data"
-        self._directory = directory
+        self._directory = Path(tempfile.mkdtemp(prefix="sisy_postgresql_"))
+        self._data = self._directory / "data"
 
     def __enter__(self) -> Self:
-        if os.geteuid() == 0:  # the server refuses to run as root
+        if os.geteuid() == 0:  # the server refuses to run as root, and its user must get to the directory
             shutil.chown(self._directory, "postgres")
-            for parent in self._directory.parents:  # pytest's own are closed to others
-                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o001)
+            for parent in self._directory.parents[:-1]:
+                parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C",
                   "-D", self._data)  # fmt: skip
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(
                 f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n"
-                "synchronous_commit = off\nfull_page_writes = off\nmax_connections = 60\nshared_buffers = 16MB\n"
+                "full_page_writes = off\nmax_connections = 60\nshared_buffers = 16MB\n"
             )
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run("pg_ctl", "stop", "-m", "immediate", "-w", "-D", self._data)
+        self.stop()
+        shutil.rmtree(self._directory)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -134,7 +131,9 @@ class PostgresqlServer:
 
     def restart(self) -> None:
         """Restart it as after a crash: no connection is ended in order, and it recovers when it starts."""
-        self._run("pg_ctl", "restart", "-m", "immediate", "-w", "-D", self._data, "-l", self._directory / "log")
+        self._run(
+            "pg_ctl", "restart", "-m", "immediate", "-w", "-D", self._data, "-l", self._directory / "postgresql.log"
+        )
 
     def stop(self) -> None:
         """Stop it as a crash does."""
