@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import environments, figures, report, works
 from benchmarks.figures import Measurement, Results
-from benchmarks.stage import Failed, Stage
+from benchmarks.stage import ContenderError, Stage
 
 DOCS = environments.ROOT / "docs" / "explanation"
 
@@ -71,7 +71,7 @@ def _do(work: str, stage: Stage, results: Results, *, sizes: works.Sizes) -> Non
 
 
 def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, Failed) else "".join(traceback.format_exception(error))[-1500:]
+    return str(error) if isinstance(error, ContenderError) else "".join(traceback.format_exception(error))[-1500:]
 
 
 def _options() -> argparse.Namespace:

@@ -49,7 +49,7 @@ if NAME == "sisy":
             "CONFIG": {"hosts": [stores.REDIS], "prefix": "sisy-benchmarks"},
         }
     }
-    # Published messages know neither prefixes nor database numbers: channels that nobody else on this server listens to.
+    # Published messages know neither prefixes nor database numbers: channels that nobody else here listens to.
     SISY = {"HEARTBEAT_CHANNEL": "sisy-benchmarks.heartbeat", "RUN_CHANNEL": "sisy-benchmarks.run"}
 if NAME == "django_ox":
     DATABASES["default"]["CONN_MAX_AGE"] = 60  # what its documentation advises

@@ -25,7 +25,7 @@ _SETTLE: Final = 0.3  # seconds in which jobs that were doubled would still show
 _STOP_SECONDS: Final = 15.0
 
 
-class Failed(Exception):
+class ContenderError(Exception):
     """A contender could not do its work; the text says why."""
 
 
@@ -83,15 +83,15 @@ class Stage:
         """Call a verb of the contender's side and return its answer.
 
         Raises:
-            Failed: with the end of what it printed.
+            ContenderError: with the end of what it printed.
         """
         command = [self._python, "-m", "benchmarks.side", self.name, verb, "-"]
         done = subprocess.run(
-            command, env=self._environment, cwd=self._directory, input=json.dumps(keywords), capture_output=True, text=True,
-            timeout=900,
+            command, env=self._environment, cwd=self._directory, input=json.dumps(keywords), capture_output=True,
+            text=True, timeout=900,
         )  # fmt: skip
         if done.returncode:
-            raise Failed(f"{verb} of {self.name} ended with {done.returncode}: {done.stderr[-2000:]}")
+            raise ContenderError(f"{verb} of {self.name} ended with {done.returncode}: {done.stderr[-2000:]}")
         return json.loads(done.stdout.splitlines()[-1])
 
     def start(self, commands: Sequence[side.Command], **environment: str) -> None:
@@ -191,7 +191,9 @@ class Stage:
     def _check_alive(self) -> None:
         for process in self._processes:
             if process.poll() is not None:
-                raise Failed(f"a process of {self.name} ended with {process.returncode}: {self.output()[-1500:]}")
+                raise ContenderError(
+                    f"a process of {self.name} ended with {process.returncode}: {self.output()[-1500:]}"
+                )
 
     def _family(self) -> Iterator[psutil.Process]:
         for process in self._processes:

@@ -21,8 +21,8 @@ FLOORS = {
         "messages conf signals"
     ),
     "rows": (
-        "rows rows.clock rows.changes rows.inserts rows.lookups rows.outage rows.indexes rows.process rows.run rows.tasks "
-        "rows.worker rows.heartbeat "
+        "rows rows.clock rows.outage rows.changes rows.inserts rows.lookups rows.indexes rows.process rows.run "
+        "rows.tasks rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
         "transitions.returns "
         "models.columns models.timing models.checking models.entry models.queries models.task models.creation models"
@@ -30,7 +30,7 @@ FLOORS = {
     "roles": "realignment maintenance scheduler executor health",
     "wire": (
         "layer observers "
-        "worker worker.pool worker.lacking worker.pump "
+        "worker worker.flight worker.pool worker.lacking worker.pump "
         "worker.keeper worker.ticker worker.engine worker.heartbeat worker.listener "
         "worker.supervisor consumers routing"
     ),

@@ -20,8 +20,9 @@ from sisy.errors import Cancelled, Retry, Skip, TimedOut
 from sisy.models import Run, RunStatus, Task
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
-from sisy.worker import pool as pool_module
-from sisy.worker.pool import Flight, Pool
+from sisy.worker import flight as flight_module
+from sisy.worker.flight import Flight
+from sisy.worker.pool import Pool
 from tests.flow.processes import wait_for
 
 Message = dict[str, Any]
@@ -203,7 +204,7 @@ def new_pool(concurrency: int = 1) -> Pool:
 def outcomes(pool: Pool, count: int) -> list[Outcome]:
     """Wait for so many outcomes, and take them in the order in which they ended."""
     found: list[Outcome] = []
-    wait_for(lambda: found.extend(pool.take_ended()) or len(found) >= count, 20, f"{count} outcomes")
+    wait_for(lambda: found.extend(pool.take_ended()) or len(found) >= count, 60, f"{count} outcomes")
     assert len(found) == count
     return found
 
@@ -465,7 +466,7 @@ def test_a_run_whose_function_is_never_found_is_overdue_in_the_end(monkeypatch: 
     pool.offer([hurried, patient], message=NUDGE)
     wait_for(lambda: len(pool.flights()) == 2 and min(flight.age for flight in pool.flights()) > 0.3)
     assert [flight.is_overdue for flight in pool.flights()] == [False, False]
-    monkeypatch.setattr(pool_module, "_IMPORT_SECONDS", 0.1)
+    monkeypatch.setattr(flight_module, "_IMPORT_SECONDS", 0.1)
     assert [flight.run for flight in pool.flights() if flight.is_overdue] == [hurried]
 
 

@@ -55,7 +55,7 @@ def insert_alike(pattern: Model, column: str, values: Sequence[Any], *, using: s
     many: Any = values if connection.vendor == "postgresql" else json.dumps(values)
     with connection.cursor() as cursor:
         cursor.execute(_statement(connection, model, column), [*_values(connection, pattern, common), many])
-        return [row[0] for row in cursor.fetchall()]
+        return sorted(row[0] for row in cursor.fetchall())  # they were drawn in order; RETURNING promises none
 
 
 _MANY = {

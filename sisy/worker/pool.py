@@ -5,15 +5,12 @@ leases, not the other slots.
 """
 
 import asyncio
-import ctypes
 import inspect
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -23,100 +20,21 @@ from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from sisy import conf, executor, policy, signals
-from sisy.errors import Cancelled, InvalidCallable, TimedOut
+from sisy.errors import Cancelled, InvalidCallable
 from sisy.executor import Prepared
 from sisy.models import Run
 from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
+from sisy.worker.flight import Declined, Flight
 
-Interruption = type[TimedOut] | type[Cancelled]
 _log = logging.getLogger("sisy.worker")
 
-_OBEY_SECONDS: Final = 1.0  # a function that was interrupted may take this long to clean up
-_IMPORT_SECONDS: Final = 60.0  # an import that takes longer does not end, and would keep its slot for ever
 _TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
 _WORTH_WRITING: Final = 200  # outcomes: beyond that a transaction's own cost hardly shows
 GATHER_SECONDS: Final = 0.02
 """How long an outcome waits for others while runs are ready to follow."""
-
-
-@dataclass(eq=False)
-class Flight:
-    """A run in a slot."""
-
-    run: Run
-    claim: UUID
-    message: dict[str, Any]
-    began: float = field(default_factory=time.monotonic)
-    started_at: datetime | None = None
-    start_written: bool = False
-    interruption: Interruption | None = None
-    interrupted: float = math.inf
-    fenced: bool = False
-    thread: int | None = None
-    coroutine: "asyncio.Task[None] | None" = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def age(self) -> float:
-        """Seconds since it took its slot."""
-        return time.monotonic() - self.began
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether it runs longer than its task's timeout; finding the function, an import, may take a minute more."""
-        timeout = self.run.task.timeout if self.run.task is not None else None
-        before = _IMPORT_SECONDS if self.started_at is None else 0.0
-        return timeout is not None and self.age > timeout.total_seconds() + before
-
-    @property
-    def ignores_interruption(self) -> bool:
-        """Whether it was told to stop and goes on."""
-        return time.monotonic() - self.interrupted > _OBEY_SECONDS
-
-    def interrupt(self, kind: Interruption) -> None:
-        """Make the function stop, once: cancel its coroutine, or raise in its thread at the next line of Python."""
-        if self.interruption is not None or not self.lock.acquire(timeout=1):  # an interruption can hit its holder
-            return
-        try:
-            self.interruption, self.interrupted = kind, time.monotonic()
-            if self.coroutine is not None:
-                self.coroutine.get_loop().call_soon_threadsafe(self.coroutine.cancel)
-            elif self.thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(kind))
-        finally:
-            self.lock.release()
-
-    def enter(self) -> None:
-        """The function is about to be called in this thread."""
-        with self.lock:
-            self.thread = threading.get_ident()
-            if self.interruption is not None:
-                raise self.interruption
-
-    def leave(self) -> None:
-        """The function has returned: what was raised in this thread too late must not hit the next run."""
-        with self.lock:
-            if self.thread is not None and self.interruption is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), None)
-            self.thread = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declined:
-    """A run whose code this process lacks.
-
-    Args:
-        run: the run, as it was claimed.
-        claim: its token.
-        reason: what is missing.
-    """
-
-    run: Run
-    claim: UUID
-    reason: str
 
 
 class Pool:
@@ -225,7 +143,7 @@ class Pool:
             self._flights.discard(flight)
             self.stuck += 1
             self._changed.notify()
-        error = _explained(flight.interruption, None, run=flight.run)
+        error = flight.explained(None)
         outcome = self._concluded(flight, result=None, error=error, now=timezone.now())
         with self._changed:
             self._ended.append(outcome)
@@ -345,7 +263,7 @@ class Pool:
             return
         now = timezone.now()
         if error is not None and flight.interruption is not None:
-            error = _explained(flight.interruption, error, run=flight.run)
+            error = flight.explained(error)
         outcome = self._concluded(flight, result=result, error=error, now=now)
         with self._changed:
             if flight not in self._flights:  # it was fenced meanwhile
@@ -406,12 +324,3 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_forever()
         except BaseException:
             _log.exception("A callback on the event loop raised")
-
-
-def _explained(kind: Interruption, error: BaseException | None, *, run: Run) -> BaseException:
-    """Give an interruption its text; the traceback still shows where the function was."""
-    timeout = run.task.timeout if run.task is not None else None
-    text = f"it ran longer than its timeout of {timeout}" if kind is TimedOut else "it was cancelled"
-    if error is None:
-        return kind(f"{text}, and did not stop when it was told to")
-    return kind(text).with_traceback(error.__traceback__)

@@ -23,8 +23,9 @@ from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims, endings, returns
 from sisy.transitions.atomic import alias
 from sisy.transitions.endings import Outcome
+from sisy.worker.flight import Declined
 from sisy.worker.lacking import Lacking
-from sisy.worker.pool import GATHER_SECONDS, Declined, Pool
+from sisy.worker.pool import GATHER_SECONDS, Pool
 
 _log = logging.getLogger("sisy.worker")
 
