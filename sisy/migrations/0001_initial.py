@@ -84,6 +84,14 @@ class Migration(migrations.Migration):
                 ("worker", models.UUIDField(null=True, verbose_name="worker")),
                 ("claim", models.UUIDField(null=True, verbose_name="claim")),
                 ("lease_expires_at", models.DateTimeField(null=True, verbose_name="lease expires at")),
+                (
+                    "declined_at",
+                    models.DateTimeField(
+                        help_text="Since when workers hand it back, as they lack its code.",
+                        null=True,
+                        verbose_name="declined at",
+                    ),
+                ),
                 ("cancel_requested_at", models.DateTimeField(null=True, verbose_name="cancel requested at")),
                 ("args", models.JSONField(default=list, verbose_name="arguments")),
                 ("kwargs", models.JSONField(default=dict, verbose_name="keyword arguments")),
