@@ -47,7 +47,7 @@ BEGIN = datetime(2100, 2, 28, 23, 40, 30, 250_000, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
 QUEUES = ["default", "mail"]
 SKEWS = [timedelta(0), timedelta(seconds=20)]  # of two hosts
-MAX_CRASHES, MISFIRE_CAP = 2, 3
+MAX_CRASHES, MISFIRE_CAP = 1, 3
 SETTINGS = {
     "MAX_CRASHES": MAX_CRASHES,
     "MISFIRE_CAP": MISFIRE_CAP,
@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         schedule=st.sampled_from(SCHEDULES),
         overlap=st.sampled_from(["skip", "queue", "allow", "replace"]),
         misfire=st.sampled_from(["latest", "all", "skip"]),
-        max_attempts=st.sampled_from([1, 1, 3]),
+        max_attempts=st.sampled_from([1, 3]),
         at_most_once=st.booleans(),
         iterations=st.sampled_from([0, 0, 1, 2, 3]),
         window=st.tuples(st.sampled_from([None, None, -600, 100, 4000]), st.sampled_from([None, None, 300, 5000])),
@@ -437,9 +437,14 @@ class Machine(RuleBasedStateMachine):
         self.finish(worker, how, 50)
 
     @precondition(lambda self: any(run.is_active for run in self.world.runs))
-    @rule(worker=workers, calls=st.booleans(), writes=st.booleans(), dies=st.booleans())
-    def claim_and_lose_contact(self, worker: int, calls: bool, writes: bool, dies: bool) -> None:
-        """A worker claims, and perhaps calls; then its lease runs out, whether it is dead or comes back."""
+    @rule(
+        worker=workers, calls=st.sampled_from([True, True, False]), writes=st.booleans(), dies=st.booleans(),
+        another_claims=st.booleans(), how=ends,
+    )  # fmt: skip
+    def claim_and_lose_contact(
+        self, worker: int, calls: bool, writes: bool, dies: bool, another_claims: bool, how: str
+    ) -> None:
+        """A worker claims, and perhaps calls; then its lease runs out, whether it is dead or comes back too late."""
         self.claim(worker, 50, None)
         if calls:
             self.call(worker, 50)
@@ -449,6 +454,22 @@ class Machine(RuleBasedStateMachine):
             self.workers[worker] = []
         self.time_passes(LEASE + timedelta(seconds=1))
         self.rescue()
+        if another_claims:
+            self.claim((worker + 1) % 3, 50, None)
+            self.finish(worker, how, 50)
+
+    @precondition(lambda self: any(run.is_active for run in self.world.runs))
+    @rule(worker=workers, how=ends, calls_first=st.booleans())
+    def cancel_what_is_claimed(self, worker: int, how: str, calls_first: bool) -> None:
+        """Somebody cancels what is running: the functions heed it or not, or their worker hands them back."""
+        self.claim(worker, 50, None)
+        if calls_first:
+            self.call(worker, 50)
+        self.cancel(0, 50)
+        if calls_first:
+            self.finish(worker, how, 50)
+        else:
+            self.give_back(worker)
 
     @precondition(lambda self: any(self.workers.values()))
     @rule(worker=workers)
@@ -595,7 +616,7 @@ def test_any_order_of_events_leaves_the_rows_as_they_must_be() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES or 40,
+            max_examples=EXAMPLES or 50,
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),
