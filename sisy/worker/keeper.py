@@ -79,7 +79,8 @@ class Keeper:
         maintenance.rescue(timezone.now())
 
     def _stop_cancelled(self) -> None:
-        flights = {flight.run.pk: flight for flight in self._pump.pool.flights() if flight.age > _WORTH_ASKING_AFTER}
+        worth = (flight for flight in self._pump.pool.flights() if flight.age > _WORTH_ASKING_AFTER)
+        flights = {flight.run.pk: flight for flight in worth if not flight.superseded}
         if not flights:
             return
         running = Run.objects.filter(pk__in=list(flights), status=RunStatus.RUNNING)

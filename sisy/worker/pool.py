@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -50,6 +50,8 @@ class Flight:
     interruption: Interruption | None = None
     interrupted: float = math.inf
     fenced: bool = False
+    superseded: bool = False
+    """Whether this worker has claimed the run anew since: then nothing that comes of it counts."""
     thread: int | None = None
     coroutine: "asyncio.Task[None] | None" = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -145,12 +147,14 @@ class Pool:
     def held(self) -> dict[int, UUID]:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
-            held = {flight.run.pk: flight.claim for flight in (*self._backlog, *self._flights)}
+            flights = (*self._backlog, *(flight for flight in self._flights if not flight.superseded))
+            held = {flight.run.pk: flight.claim for flight in flights}
             return held | {outcome.run.pk: outcome.claim for outcome in self._ended if outcome.claim is not None}
 
     def offer(self, runs: Sequence[Run], *, message: dict[str, Any]) -> None:
         """Execute runs as slots become free, in this order."""
         with self._changed:
+            self._supersede({run.pk for run in runs})
             self._backlog += [Flight(run=run, claim=run.claim, message=message) for run in runs if run.claim]
             wanted = min(len(self._backlog), self.concurrency - len(self._flights)) - self._idle_threads
             for _ in range(min(wanted, self.concurrency + self.stuck - len(self._threads))):
@@ -177,7 +181,8 @@ class Pool:
         error = _explained(flight.interruption, None, run=flight.run)
         outcome = self._concluded(flight, result=None, error=error, now=timezone.now())
         with self._changed:
-            self._ended.append(outcome)
+            if not flight.superseded:
+                self._ended.append(outcome)
         self._on_ended()
 
     def take_unstarted(self) -> list[Run]:
@@ -186,6 +191,17 @@ class Pool:
             runs = [flight.run for flight in self._backlog]
             self._backlog.clear()
             return runs
+
+    def _supersede(self, keys: Set[int]) -> None:
+        """Forget older claims on runs that were claimed anew: their leases had run out while this worker lived on.
+
+        Two claims on one run in one batch would hide each other. A function that is under way goes on, and keeps its
+        slot; it can change no row.
+        """
+        self._backlog = deque(flight for flight in self._backlog if flight.run.pk not in keys)
+        self._ended = [outcome for outcome in self._ended if outcome.run.pk not in keys]
+        for flight in self._flights:
+            flight.superseded = flight.superseded or flight.run.pk in keys
 
     def _work(self) -> None:
         while True:
@@ -291,7 +307,8 @@ class Pool:
             if flight not in self._flights:  # it was fenced meanwhile
                 return
             self._flights.remove(flight)
-            self._ended.append(outcome)
+            if not flight.superseded:
+                self._ended.append(outcome)
             self.average_seconds += _WEIGHT * (flight.age - self.average_seconds)
             self._changed.notify()
         self._on_ended()
