@@ -24,7 +24,7 @@ from sisy.models.queries import TaskQuerySet
 from sisy.models.timing import ONCE, TaskTiming
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
-from sisy.transitions.atomic import write
+from sisy.transitions.atomic import tried_again, write
 
 
 class Task(TaskTiming):
@@ -177,6 +177,7 @@ class Task(TaskTiming):
         else:
             self._edit(using=using, update_fields=update_fields)
 
+    @tried_again
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the task; its runs stay, without a reference to it. What waits is cancelled, what runs goes on."""
         with write():
