@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from sisy import maintenance, scheduler
@@ -69,6 +70,7 @@ TRANSITIONS: dict[str, Callable[[Rows], Any]] = {
     "edit": edit,
     "update": lambda rows: Task.objects.filter(pk=rows.task.pk).update(enabled=False),
     "pause": lambda rows: planning.pause(stored(rows.task)),
+    "correct_slot": lambda rows: planning.correct_slot(stored(rows.task), at(2)),
     "resume": lambda rows: planning.reschedule(stored(rows.task), now=at(1.5), resume=True),
     "delete": lambda rows: Task.objects.filter(pk=rows.task.pk).delete(),
     "claim": lambda rows: claim(at(2)),
@@ -115,7 +117,8 @@ def drive_to_the_end(rows: Rows) -> None:
 
 
 STEP = 1 if os.environ.get("SISY_TEST_INTERLEAVINGS") == "all" else 7  # each transition comes first, second, both ways
-CASES = list(product(TRANSITIONS, TRANSITIONS, [overtaken, meeting]))[::STEP]
+ORDERS = [overtaken] if connection.vendor == "sqlite" else [overtaken, meeting]  # SQLite has one lock: nothing meets
+CASES = list(product(TRANSITIONS, TRANSITIONS, ORDERS))[::STEP]
 
 
 @pytest.mark.parametrize(("first", "second", "order"), CASES)

@@ -356,7 +356,8 @@ class Machine(RuleBasedStateMachine):
             self.numbers += 1
             model.status, model.owner, model.lease_until = "RUNNING", self.numbers, self.clock + LEASE
             run.number = self.numbers
-        self.workers[worker] += claimed
+        new = {run.pk for run in claimed}  # what a worker claims anew it does not hold twice, see Pool.offer
+        self.workers[worker] = [run for run in self.workers[worker] if run.pk not in new] + claimed
 
     def model_of(self, run: Run) -> RunModel:
         (found,) = [model for model in self.world.runs if model.key == run.pk]
