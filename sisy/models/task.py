@@ -26,7 +26,7 @@ from sisy.models.timing import ONCE, TaskTiming
 from sisy.rows.inserts import insert
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
-from sisy.transitions.atomic import announce_tasks, write
+from sisy.transitions.atomic import announce_tasks, tried_again, write
 
 
 class Task(TaskTiming):
@@ -177,6 +177,7 @@ class Task(TaskTiming):
         else:
             self._edit(using=using, update_fields=update_fields)
 
+    @tried_again
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the task; its runs stay, without a reference to it. What waits is cancelled, what runs goes on."""
         with write():
@@ -358,9 +359,8 @@ class Task(TaskTiming):
         Raises:
             InvalidInput: something given is wrong; nothing was stored.
         """
-        task = cls.new(
-            the_callable, label=label, schedule=schedule, userdata=userdata, iterations=iterations, **columns
-        )
+        columns |= {"label": label, "schedule": schedule, "userdata": userdata, "iterations": iterations}
+        task = cls.new(the_callable, **columns)
         task.wait_for_schedule = not run_immediately
         later = instants.to_later(delay_until, field="delay_until", now=timezone.now())
         task.start_running = later or task.start_running
