@@ -5,7 +5,7 @@ or from a sample of the newest rows. Any other value may be written into the add
 """
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sisy import registry
 from sisy.admin.shown import short
-from sisy.models import Run, Task
+from sisy.models import Run, RunStatus, Task
 
 _SAMPLE: Final = 1000
 _MOST_OFFERED: Final = 30
@@ -50,6 +50,19 @@ class StateFilter(admin.SimpleListFilter):
         if self.value() == "paused":
             return queryset.filter(enabled=False, error="")
         return queryset.filter(enabled=False).exclude(error="") if self.value() == "parked" else queryset
+
+
+class StatusFilter(ChoiceFilter):
+    """A run's status; those that are rare are found by an index instead of reading on until a page is full."""
+
+    _rare: Final = {RunStatus.FAILED, RunStatus.LOST, RunStatus.MISSED, RunStatus.SKIPPED, RunStatus.CANCELLED}
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Run]") -> "QuerySet[Run]":
+        """Keep the runs with the chosen status; what has ended has an end, which tells the index that it is meant."""
+        kept: QuerySet[Run] = cast(Any, super().queryset(request, queryset))
+        chosen = self.used_parameters.get(self.lookup_kwarg) or [""]
+        is_rare = (chosen[-1] if isinstance(chosen, list) else chosen) in self._rare
+        return kept.filter(finished_at__isnull=False) if is_rare else kept
 
 
 class CallableFilter(admin.SimpleListFilter):

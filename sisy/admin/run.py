@@ -30,7 +30,7 @@ class RunAdmin(VerbAdmin):
     actions = ("cancel", "run_again")
     list_topics = "run"
     list_display = ("name", "status_and_reason", "slot_shown", "started_and_took", "attempt", "worker_shown")
-    list_filter = (("status", filters.ChoiceFilter), filters.EnqueuedFilter, filters.QueueFilter)
+    list_filter = (("status", filters.StatusFilter), filters.EnqueuedFilter, filters.QueueFilter)
     list_per_page = 100
     list_select_related = False
     ordering = ("-pk",)

@@ -31,13 +31,14 @@ REPLACED = "replaced by a newer run of this task"
 
 @dataclass(kw_only=True)
 class Enqueued:
-    """What became of a batch of due tasks."""
+    """What became of a batch of due tasks, and whether one of them has no slot left."""
 
     ready: list[Run] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     skipped: list[Run] = field(default_factory=list)
     missed: list[Run] = field(default_factory=list)
     cancelled: list[Run] = field(default_factory=list)
+    any_without_slot: bool = False
 
     def all(self) -> list[Run]:
         """Return every new run."""
@@ -187,10 +188,9 @@ def park(errors: Mapping[int, str]) -> None:
 
 def park_task_of(run: Run, error: str) -> None:
     """Set the task of a run aside that can't be called, unless its callable was mended meanwhile."""
-    rows = task_rows(alias()).filter(
-        runs=run.pk, callable=run.callable, instance_pk=run.instance_pk, instance_db=run.instance_db
-    )
-    _park(task_rows(alias()).filter(pk__in=list(rows.values_list("pk", flat=True))), error)
+    called = {"callable": run.callable, "instance_pk": run.instance_pk, "instance_db": run.instance_db}
+    if run.task_id is not None:
+        _park(task_rows(alias()).filter(pk=run.task_id, **called), error)  # in the UPDATE: a save may be under way
 
 
 def _park(rows: "QuerySet[Task]", error: str) -> None:
@@ -321,6 +321,7 @@ def _advance(planned: Sequence[tuple["Task", policy.Plan]], enqueued: Enqueued) 
         count = created[task.pk]
         task.runs_created += count
         task.next_run = None if task.is_used_up else plan.next_run
+        enqueued.any_without_slot = enqueued.any_without_slot or task.next_run is None
         task.last_run = plan.slots[-1] if count else task.last_run
         groups[task.next_run, task.last_run if count else None, count].append(task.pk)
     rows = task_rows(alias())

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -32,6 +32,9 @@ _log = logging.getLogger("sisy.worker")
 
 _TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
+_WORTH_WRITING: Final = 200  # outcomes: beyond that a transaction's own cost hardly shows
+GATHER_SECONDS: Final = 0.02
+"""How long an outcome waits for others while runs are ready to follow."""
 
 
 class Pool:
@@ -39,7 +42,7 @@ class Pool:
 
     Args:
         concurrency: the number of slots.
-        on_ended: called, from any thread, after each run.
+        on_ended: called, from any thread, when there is something new to do: outcomes to write, slots to fill.
     """
 
     def __init__(self, *, concurrency: int, on_ended: Callable[[], None]) -> None:
@@ -54,6 +57,7 @@ class Pool:
         self._backlog: deque[Flight] = deque()
         self._flights: set[Flight] = set()
         self._ended: list[Outcome] = []
+        self._first_ended = 0.0
         self._declined: list[Declined] = []
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
@@ -76,6 +80,12 @@ class Pool:
         """Runs that are waiting for a slot."""
         return len(self._backlog)
 
+    @property
+    def is_gathering(self) -> bool:
+        """Whether more outcomes will join those there are in a moment: writing them together costs little more."""
+        waited = time.monotonic() - self._first_ended
+        return bool(self._backlog) and 0 < len(self._ended) < _WORTH_WRITING and waited < GATHER_SECONDS
+
     def flights(self) -> list[Flight]:
         """Return the runs that have a slot."""
         with self._changed:
@@ -97,13 +107,15 @@ class Pool:
     def held(self) -> dict[int, UUID]:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
-            held = {flight.run.pk: flight.claim for flight in (*self._backlog, *self._flights)}
+            flights = (*self._backlog, *(flight for flight in self._flights if not flight.superseded))
+            held = {flight.run.pk: flight.claim for flight in flights}
             held |= {declined.run.pk: declined.claim for declined in self._declined}
             return held | {outcome.run.pk: outcome.claim for outcome in self._ended if outcome.claim is not None}
 
     def offer(self, runs: Sequence[Run], *, message: dict[str, Any]) -> None:
         """Execute runs as slots become free, in this order."""
         with self._changed:
+            self._supersede({run.pk for run in runs})
             self._backlog += [Flight(run=run, claim=run.claim, message=message) for run in runs if run.claim]
             wanted = min(len(self._backlog), self.concurrency - len(self._flights)) - self._idle_threads
             for _ in range(min(wanted, self.concurrency + self.stuck - len(self._threads))):
@@ -136,7 +148,8 @@ class Pool:
         error = flight.explained(None)
         outcome = self._concluded(flight, result=None, error=error, now=timezone.now())
         with self._changed:
-            self._ended.append(outcome)
+            if not flight.superseded:
+                self._ended.append(outcome)
         self._on_ended()
 
     def take_unstarted(self) -> list[Run]:
@@ -145,6 +158,17 @@ class Pool:
             runs = [flight.run for flight in self._backlog]
             self._backlog.clear()
             return runs
+
+    def _supersede(self, keys: Set[int]) -> None:
+        """Forget older claims on runs that were claimed anew: their leases had run out while this worker lived on.
+
+        Two claims on one run in one batch would hide each other. A function that is under way goes on, and keeps its
+        slot; it can change no row.
+        """
+        self._backlog = deque(flight for flight in self._backlog if flight.run.pk not in keys)
+        self._ended = [outcome for outcome in self._ended if outcome.run.pk not in keys]
+        for flight in self._flights:
+            flight.superseded = flight.superseded or flight.run.pk in keys
 
     def _work(self) -> None:
         while True:
@@ -259,10 +283,16 @@ class Pool:
             if flight not in self._flights:  # it was fenced meanwhile
                 return
             self._flights.remove(flight)
-            self._ended.append(outcome)
+            if not flight.superseded:
+                self._ended.append(outcome)
+            count = len(self._ended)
+            if count == 1:
+                self._first_ended = time.monotonic()
+            worth_telling = count in (1, _WORTH_WRITING) or not self._backlog
             self.average_seconds += _WEIGHT * (flight.age - self.average_seconds)
             self._changed.notify()
-        self._on_ended()
+        if worth_telling:
+            self._on_ended()
 
     def _concluded(self, flight: Flight, *, result: object, error: BaseException | None, now: datetime) -> Outcome:
         started_at = flight.started_at or now
