@@ -1,8 +1,8 @@
-"""The only caller of the channel layer: ticks, nudges and hints, with a deadline, never raising.
+"""The only caller of the channel layer: it sends with a deadline and never raises.
 
-Heartbeat and observers call `send_tick`, `nudge`, `kick` and `publish`; an engine registers a bell and a live hub a
-watcher, so that what happens in their own process reaches them without the layer. A message that can't be sent costs
-time, never a run.
+Heartbeat and observers call `send_tick`, `nudge`, `cancel`, `kick` and `publish`; an engine registers a bell and a live
+hub a watcher, so that what happens in their own process reaches them without the layer. A message that can't be sent
+costs time, never a run.
 """
 
 import asyncio
@@ -16,19 +16,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 from channels.exceptions import ChannelFull
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 
 from sisy import conf
 from sisy.backoff import Backoff
-from sisy.messages import Changed, Nudge, Tick, live_group
+from sisy.messages import Cancel, Changed, Message, Nudge, Tick, live_group, worker_channel
 
 _log = logging.getLogger("sisy.layer")
 _DEADLINE: Final = 1.0  # seconds that one send may take
 _PUBLISH_EVERY: Final = 0.5  # seconds between two hints of one process to all who watch
 
-Bell = Callable[[Tick | Nudge], None]
+Bell = Callable[[Message], None]
 Watcher = Callable[[Changed], None]
 
 
@@ -81,6 +82,13 @@ def nudge(queues: Iterable[str]) -> None:
     _ring(Nudge())
     channel = conf.current().run_channel
     _sender.send({channel: Nudge(), **{f"{channel}.{queue}": Nudge() for queue in queues}})
+
+
+def cancel(workers: Iterable[UUID]) -> None:
+    """Tell workers that some of their runs are to be cancelled; returns at once."""
+    _ring(Cancel())
+    channel = conf.current().run_channel
+    _sender.send({worker_channel(channel, worker): Cancel() for worker in workers})
 
 
 def kick() -> None:
@@ -173,7 +181,7 @@ _bells: list[Bell] = []
 _watchers: list[Watcher] = []
 
 
-def _ring(message: Tick | Nudge) -> None:
+def _ring(message: Message) -> None:
     for bell in list(_bells):
         bell(message)
 
@@ -202,13 +210,13 @@ class _Sender:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: dict[str, Tick | Nudge] = {}
+        self._pending: dict[str, Message] = {}
         self._changed: Changed | None = None
         self._awake = threading.Event()
         self._idle = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def send(self, messages: dict[str, Tick | Nudge]) -> None:
+    def send(self, messages: dict[str, Message]) -> None:
         """Send each message to its channel, soon."""
         if is_local(configured()):
             return
@@ -249,22 +257,32 @@ class _Sender:
             layer = channel_layers.make_backend(conf.current().channel_layer)
             not_before = publish_at = 0.0
             while True:
-                self._awake.wait(max(0.0, publish_at - time.monotonic()) if self._changed is not None else None)
+                self._awake.wait(self._pause(not_before=not_before, publish_at=publish_at))
                 self._awake.clear()
                 now = time.monotonic()
-                batch, changed = self._take(with_hint=now >= publish_at)
+                batch, changed = self._take(with_hint=now >= publish_at) if now >= not_before else ({}, None)
                 if changed is not None:
                     publish_at = now + _PUBLISH_EVERY
-                if (batch or changed) and now >= not_before:
+                if batch or changed:
                     failure = runner.run(_send_all(layer, batch, changed))
-                    not_before = 0.0 if failure is None else time.monotonic() + backoff.failed(failure)
                     if failure is None:
                         backoff.worked()
+                    else:
+                        not_before = time.monotonic() + backoff.failed(failure)
+                        self._put_back(batch)
                 with self._lock:
-                    if not self._pending and self._changed is None:
+                    if time.monotonic() < not_before or not (self._pending or self._changed):
                         self._idle.set()
 
-    def _take(self, *, with_hint: bool) -> tuple[dict[str, Tick | Nudge], Changed | None]:
+    def _pause(self, *, not_before: float, publish_at: float) -> float | None:
+        with self._lock:
+            if self._pending:
+                return max(0.0, not_before - time.monotonic())
+            if self._changed is not None:
+                return max(0.0, max(not_before, publish_at) - time.monotonic())
+            return None
+
+    def _take(self, *, with_hint: bool) -> tuple[dict[str, Message], Changed | None]:
         with self._lock:
             batch, self._pending = self._pending, {}
             changed = self._changed if with_hint else None
@@ -272,8 +290,13 @@ class _Sender:
                 self._changed = None
             return batch, changed
 
+    def _put_back(self, batch: dict[str, Message]) -> None:
+        """Keep what could not be sent, one message for each channel; a hint is worth nothing later."""
+        with self._lock:
+            self._pending = batch | self._pending
 
-async def _send_all(layer: ChannelLayer, batch: dict[str, Tick | Nudge], changed: Changed | None) -> Exception | None:
+
+async def _send_all(layer: ChannelLayer, batch: dict[str, Message], changed: Changed | None) -> Exception | None:
     """Send a batch, then the hint; return what went wrong first, and leave out the rest then."""
     try:
         for channel, message in batch.items():

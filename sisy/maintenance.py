@@ -1,4 +1,4 @@
-"""Keep the rows in order: rescue the runs of dead workers, let waiting runs start, prune what is old.
+"""Keep the rows in order: rescue the runs of dead workers, let waiting runs start, realign slots, prune what is old.
 
 Each tick and each worker calls this; every part is one query when there is nothing to do.
 """
@@ -6,7 +6,7 @@ Each tick and each worker calls this; every part is one query when there is noth
 import logging
 from datetime import datetime, timedelta
 
-from sisy import conf
+from sisy import conf, realignment
 from sisy.models import Heartbeat, Run, Worker
 from sisy.transitions import endings, returns
 
@@ -24,6 +24,7 @@ def keep_in_order(now: datetime) -> None:
     rescue(now)
     endings.release_waiting(now=now)
     endings.delete_used_up(now=now)
+    realignment.realign_some(now)
     if _last_prune is None or abs(now - _last_prune) >= _PRUNE_EVERY:
         _last_prune = now
         prune(now)

@@ -1,13 +1,15 @@
 """What travels over the channel layer: messages that say "look", and the names of the channels.
 
 layer.py sends them, consumers.py, worker.py and live/ parse them. They carry no authority: a lost, doubled, late or
-forged one costs time only. Tick and Nudge have no content; Changed, for screens, says which rows to look at again.
+forged one costs time only. Tick, Nudge and Cancel have no content; Changed, for screens, says which rows to look at
+again.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 VERSION: Final = 1
 MOST_KEYS: Final = 100
@@ -42,6 +44,21 @@ class Nudge:
 
         >>> Nudge().to_message()
         {'type': 'sisy.nudge', 'v': 1}
+        """
+        return {"type": self.type, "v": VERSION}
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Look which of your runs somebody wants to be cancelled."""
+
+    type: ClassVar[str] = "sisy.cancel"
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the message for the channel layer.
+
+        >>> Cancel().to_message()
+        {'type': 'sisy.cancel', 'v': 1}
         """
         return {"type": self.type, "v": VERSION}
 
@@ -136,7 +153,10 @@ def changed(runs: Iterable[int] = (), tasks: Iterable[int] = (), *, workers: boo
     return Changed(runs=run_keys, tasks=task_keys, workers=workers)
 
 
-def from_message(message: object) -> Tick | Nudge | None:
+Message = Tick | Nudge | Cancel
+
+
+def from_message(message: object) -> Message | None:
     """Return what a received message says, or None when it is none of ours.
 
     >>> from_message({"type": "sisy.tick", "v": 1})
@@ -151,6 +171,8 @@ def from_message(message: object) -> Tick | Nudge | None:
             return Tick()
         case Nudge.type:
             return Nudge()
+        case Cancel.type:
+            return Cancel()
     return None
 
 
@@ -169,6 +191,19 @@ def run_channels(run_channel: str, queues: frozenset[str] | None) -> list[str]:
     if queues is None:
         return [run_channel]
     return [f"{run_channel}.{queue}" for queue in sorted(queues)]
+
+
+def worker_channel(run_channel: str, worker: UUID) -> str:
+    """Return the channel to which one worker process alone listens; no queue's channel has such a name.
+
+    Args:
+        run_channel: SISY["RUN_CHANNEL"].
+        worker: the id of the worker.
+
+    >>> worker_channel("sisy.run", UUID(int=11))
+    'sisy.run-0000000000000000000000000000000b'
+    """
+    return f"{run_channel}-{worker.hex}"
 
 
 def live_group(run_channel: str) -> str:

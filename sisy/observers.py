@@ -76,6 +76,11 @@ def _rescued(runs: Sequence[Run]) -> None:
     _say(runs, "taken from a worker that died or lost contact, ready again", level=logging.WARNING)
 
 
+def _declined(runs: Sequence[Run]) -> None:
+    _nudge(runs)
+    _say(runs, f"handed back for another worker to try: {runs[0].reason}", level=logging.WARNING)
+
+
 def _claimed(runs: Sequence[Run]) -> None:
     _say(runs, "claimed", level=logging.DEBUG)
 
@@ -85,6 +90,7 @@ def _started(runs: Sequence[Run]) -> None:
 
 
 def _cancelling(runs: Sequence[Run]) -> None:
+    layer.cancel({run.worker for run in runs if run.worker is not None})
     _say(runs, "asked to cancel", level=logging.INFO)
 
 
@@ -116,6 +122,7 @@ _EVENTS: dict[str, Callable[[Sequence[Run]], None]] = {
     "enqueued": _enqueued,
     "released": _back,
     "rescued": _rescued,
+    "declined": _declined,
     "claimed": _claimed,
     "started": _started,
     "cancelling": _cancelling,

@@ -18,6 +18,7 @@ _COUNT_CAP = 1_000
 """Missed slots are counted one by one up to here; more than that are reported as at least so many."""
 _MAX_BACKOFF = timedelta(hours=6)
 _SECOND = timedelta(seconds=1)  # slots are whole seconds
+_MOMENT = timedelta(microseconds=1)  # but for a first run that does not wait for the schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Plan:
 
     Args:
         slots: the slots to run now, oldest first.
+        runs_left: how many of them may become runs, or None for all; one that overlap skips uses none up.
         missed: the slots that are only recorded, or None.
         next_run: the next slot in the window, whether a run is left for it or not; None when there is none.
     """
@@ -68,6 +70,7 @@ class Plan:
     slots: tuple[datetime, ...]
     missed: Missed | None
     next_run: datetime | None
+    runs_left: int | None = None
 
 
 def plan(timetable: Timetable, *, now: datetime) -> Plan:
@@ -89,9 +92,8 @@ def plan(timetable: Timetable, *, now: datetime) -> Plan:
     last_instant = now if end is None else min(now, end - timedelta(microseconds=1))
     slots = _slots_to_run(timetable, first=first, until=last_instant, now=now)
     missed = _missed(timetable, first=first, until=last_instant, runs=slots)
-    if timetable.runs_left is not None:
-        slots = slots[: timetable.runs_left]
-    return Plan(slots=slots, missed=missed, next_run=first_slot(timetable, after=max(now, first)))
+    next_run = first_slot(timetable, after=max(now, first))
+    return Plan(slots=slots, missed=missed, next_run=next_run, runs_left=timetable.runs_left)
 
 
 def first_slot(timetable: Timetable, *, after: datetime) -> datetime | None:
@@ -162,6 +164,23 @@ def must_write_start_first(*, at_most_once: bool, crashes: int) -> bool:
     return at_most_once or crashes > 0
 
 
+def may_decline(*, declined_at: datetime | None, grace: timedelta, now: datetime) -> bool:
+    """Tell whether a worker that lacks a run's code shall hand it back, since another one may have it.
+
+    Args:
+        declined_at: when a worker declined it first, or None.
+        grace: for how long it may be handed back.
+        now: the instant to look from.
+
+    >>> start, grace = datetime.fromisoformat("2026-01-01T00:00Z"), timedelta(minutes=5)
+    >>> may_decline(declined_at=None, grace=grace, now=start)
+    True
+    >>> may_decline(declined_at=start, grace=grace, now=start + grace)
+    False
+    """
+    return grace > timedelta(0) and (declined_at is None or now - declined_at < grace)
+
+
 def backoff(*, attempt: int, base: timedelta, chance: float) -> timedelta:
     """Return how long to wait after a failed attempt: exponential, with jitter, at most six hours or its base.
 
@@ -218,7 +237,7 @@ def _newest(schedule: Schedule, *, first: datetime, until: datetime, count: int)
     while True:
         start = max(first, until - window)
         slots = [first] if start == first else []
-        slots += schedule.between(start + _SECOND, until + _SECOND)
+        slots += schedule.between(start + _MOMENT, until + _MOMENT)
         if len(slots) >= count or start == first:
             return tuple(slots[-count:])
         window *= 2

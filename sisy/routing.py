@@ -40,7 +40,7 @@ def _application_of(channel: str) -> Any:
     settings = conf.current()
     if channel == settings.heartbeat_channel:
         return HeartbeatConsumer.as_asgi()
-    if channel == settings.run_channel or channel.startswith(f"{settings.run_channel}."):
+    if channel == settings.run_channel or channel.startswith((f"{settings.run_channel}.", f"{settings.run_channel}-")):
         return RunConsumer.as_asgi()
     return None
 

@@ -17,19 +17,21 @@ PACKAGE = Path(__file__).parents[1] / "sisy"
 # __init__.py; on the floor of the doors, for everything in it.
 FLOORS = {
     "ground": (
-        "errors describe cronfields wallclock cron paths callables registry policy jsondata instants backoff "
+        "errors describe cronfields wallclock cron meaning paths callables registry policy jsondata instants backoff "
         "messages conf signals"
     ),
     "rows": (
-        "rows rows.clock rows.indexes rows.process rows.run rows.tasks rows.worker rows.heartbeat "
+        "rows rows.clock rows.outage rows.changes rows.inserts rows.lookups rows.indexes rows.process rows.run "
+        "rows.tasks rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
         "transitions.returns models.columns models.timing models.checking models.entry models.queries models.task "
         "models.creation models.dashboard models"
     ),
-    "roles": "maintenance scheduler executor health",
+    "roles": "realignment maintenance scheduler executor health",
     "wire": (
-        "layer observers worker worker.pool worker.pump worker.keeper worker.ticker worker.engine worker.heartbeat "
-        "worker.listener worker.supervisor live live.hub live.guard live.jobs live.sockets consumers routing"
+        "layer observers worker worker.flight worker.pool worker.lacking worker.pump worker.keeper worker.ticker "
+        "worker.engine worker.heartbeat worker.listener worker.supervisor live live.hub live.guard live.jobs "
+        "live.sockets consumers routing"
     ),
     "doors": "apps checks testing views urls backend admin templatetags management contrib demo",
 }

@@ -76,6 +76,7 @@ def recording(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[R
     Recording.behaviour[:] = [works]
     if layer._sender._thread is not None:
         layer._sender._idle.wait(5)
+        layer._sender._pending.clear()  # what it would send again, in the time of another test
 
 
 @pytest.fixture
@@ -162,13 +163,18 @@ def test_a_layer_that_is_down_is_one_warning_a_step_and_is_tried_again(
     assert "connection refused" in warnings_of(caplog)[0]
     assert "workers go on by polling; next try in 1 s" in warnings_of(caplog)[0]
 
-    def nudge_again() -> bool:
-        layer.nudge({"mail"})
-        return bool(recording.sent)
-
-    wait_for(nudge_again, 5)
     wait_for(lambda: "works again" in caplog.text, 5)
     assert len(warnings_of(caplog)) == 1
+
+
+def test_a_nudge_that_could_not_be_sent_is_sent_once_the_layer_works_again(recording: type[Recording]) -> None:
+    """A layer that was slow for a moment must not leave runs to the next poll; all of them are one nudge a channel."""
+    recording.behaviour[:] = [is_down, works]
+    for queue in ("mail", "print", "mail"):
+        layer.nudge({queue})
+    wait_for(lambda: len(recording.sent) >= 3, 5)
+    layer._sender.flush(5)
+    assert sorted(channel for channel, _ in recording.sent) == ["sisy.run", "sisy.run.mail", "sisy.run.print"]
 
 
 def test_a_layer_that_hangs_is_given_up_after_a_second(

@@ -118,11 +118,8 @@ def test_each_slot_runs_or_is_missed_and_none_is_both(misfire, seconds, cap, run
     missed = [] if result.missed is None else [slot for slot in due if slot <= result.missed.last]
     run = list(result.slots)
     assert len(missed) == (result.missed.count if result.missed else 0)
-    if runs_left is None:
-        assert missed + run == due
-    else:
-        assert (missed + run) == due[: len(missed) + len(run)]
-        assert len(run) <= runs_left
+    assert missed + run == due
+    assert result.runs_left == runs_left
     assert result.next_run == Schedule("* * * * *").next_after(now)
 
 
@@ -196,21 +193,11 @@ def test_each_second_counts_at_the_start_of_a_window():
 # plan: runs that are left
 
 
-@pytest.mark.parametrize(
-    ("misfire", "runs_left", "slots"),
-    [
-        ("all", 0, []),
-        ("all", 1, ["12:00"]),
-        ("all", 3, ["12:00", "12:01", "12:02"]),
-        ("all", 4, ["12:00", "12:01", "12:02", "12:03"]),
-        ("all", 9, ["12:00", "12:01", "12:02", "12:03"]),
-        ("latest", 0, []),
-        ("latest", 1, ["12:03"]),
-    ],
-)
-def test_no_more_slots_run_than_runs_are_left(misfire, runs_left, slots):
-    found, _, next_run = planned("12:03:05", misfire=misfire, runs_left=runs_left)
-    assert (found, next_run) == (slots, "12:04")
+@pytest.mark.parametrize("runs_left", [None, 0, 1, 9])
+def test_a_plan_says_how_many_of_its_slots_may_become_runs(runs_left):
+    """Which of them do is not known before each meets the overlap policy."""
+    result = plan(timetable(misfire="all", runs_left=runs_left), now=at("12:03:05"))
+    assert (len(result.slots), result.runs_left) == (4, runs_left)
 
 
 # plan: a first slot that the schedule does not have
@@ -228,6 +215,12 @@ def test_no_more_slots_run_than_runs_are_left(misfire, runs_left, slots):
 )
 def test_the_announced_slot_counts_even_off_the_schedule(misfire, now, expected):
     assert planned(now, next_run="12:00:17", misfire=misfire) == expected
+
+
+@pytest.mark.parametrize("now", ["12:00:00", "12:00:30", "12:01:30"])
+def test_a_slot_less_than_a_second_after_one_off_the_schedule_is_made_up_for_too(now):
+    found, missed, _ = planned(now, next_run="11:59:59.5", misfire="all")
+    assert (found[:2], missed) == (["11:59:59", "12:00"], None)
 
 
 def test_the_announced_slot_of_a_one_shot_runs_once():

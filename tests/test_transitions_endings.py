@@ -9,6 +9,7 @@ from sisy.errors import Cancelled
 from sisy.models import Run, RunStatus, Task
 from sisy.testing import drain
 from sisy.transitions import claims, endings
+from sisy.transitions.returns import rescue
 from tests.project.shop import chores
 from tests.project.shop.rows import (
     NOON,
@@ -73,6 +74,20 @@ def test_finishing_the_same_outcome_twice_writes_it_once():
     before = Run.objects.values().get()
     assert endings.finish([ended], now=at(1)) == set()
     assert Run.objects.values().get() == before
+
+
+def test_an_end_that_was_committed_and_whose_answer_was_lost_is_told_once(caplog, django_capture_on_commit_callbacks):
+    every_minute(), every_minute(max_attempts=2), every_minute()
+    caplog.set_level("INFO", logger="sisy.run")
+    succeeded, retried, taken = tick_and_claim(NOON)
+    outcomes = [outcome(succeeded), outcome(retried, error=RuntimeError("no")), outcome(taken)]
+    expire(taken)
+    rescue(now=NOON, max_crashes=3)
+    assert endings.finish(outcomes, now=NOON) == {succeeded.pk, retried.pk}  # the observers never hear of it
+    with django_capture_on_commit_callbacks(execute=True):
+        assert endings.finish(outcomes, now=at(1)) == set()
+        assert endings.announce_written(outcomes) == [succeeded, retried]
+    assert [message.partition(" of ")[0] for message in caplog.messages] == [f"Run {retried.pk}", f"Run {succeeded.pk}"]
 
 
 def test_an_outcome_with_a_token_that_nobody_drew_is_not_written():

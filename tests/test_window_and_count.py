@@ -183,6 +183,27 @@ def test_making_up_for_missed_slots_does_not_go_past_the_count():
     assert not Task.objects.exists()
 
 
+def test_a_missed_slot_that_is_made_up_for_waits_for_the_run_before_it_also_when_one_iteration_is_left():
+    """It was skipped, and the slots behind it, for which a run was left then, came to nothing at all."""
+    every_minute(iterations=2, misfire="all")
+    (first,) = tick_and_claim(at(0))
+    scheduler.tick(at(4))
+    assert (slots(), statuses()) == ([0, 1], ["RUNNING", "READY"])
+    end(first, now=at(4))
+    drain(at(4))
+    assert statuses() == ["SUCCESSFUL"] * 2
+    assert not Task.objects.exists()
+
+
+def test_a_slot_that_has_a_run_already_uses_up_no_iteration():
+    """A clock was set back, the task resumed, and the clock set forward again."""
+    task = every_minute(iterations=3, misfire="all", overlap="allow")
+    run_each([0])
+    put_in(task, next_run=at(0))
+    scheduler.tick(at(3))
+    assert slots() == [0, 1, 2]
+
+
 def test_a_waiting_run_counts_when_it_is_created():
     every_minute(iterations=2, overlap="queue")
     (first,) = tick_and_claim(at(0))

@@ -21,7 +21,7 @@ from sisy.admin import overview, run_verbs, shown
 from sisy.admin.answers import tell
 from sisy.admin.chart import chart
 from sisy.admin.live import LiveAdmin, fragment
-from sisy.admin.task_view import schedule_in_words
+from sisy.admin.plan import schedule_in_words
 from sisy.live.jobs import progress_of
 from sisy.models import Dashboard, Run, RunStatus, Task
 

@@ -20,7 +20,16 @@ from sisy.models import Run, RunStatus, Task
 _SAMPLE: Final = 1000
 _MOST_OFFERED: Final = 30
 
+TEMPLATE: Final = "admin/sisy/filter.html"
+"""A filter as a menu: the lists have no room for a column of filters beside them."""
+
 Lookups = list[tuple[str, Any]]
+
+
+class ChoiceFilter(admin.ChoicesFieldListFilter):
+    """A column with choices."""
+
+    template = TEMPLATE
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -28,6 +37,7 @@ class StateFilter(admin.SimpleListFilter):
 
     title = _("state")
     parameter_name = "state"
+    template = TEMPLATE
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Lookups:
         """Offer the three states."""
@@ -42,7 +52,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(enabled=False).exclude(error="") if self.value() == "parked" else queryset
 
 
-class StatusFilter(admin.ChoicesFieldListFilter):
+class StatusFilter(ChoiceFilter):
     """A run's status; those that are rare are found by an index instead of reading on until a page is full."""
 
     _rare: Final = {RunStatus.FAILED, RunStatus.LOST, RunStatus.MISSED, RunStatus.SKIPPED, RunStatus.CANCELLED}
@@ -60,6 +70,7 @@ class CallableFilter(admin.SimpleListFilter):
 
     title = _("callable")
     parameter_name = "callable"
+    template = TEMPLATE
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Lookups:
         """Offer what is registered."""
@@ -75,6 +86,7 @@ class QueueFilter(admin.SimpleListFilter):
 
     title = _("queue")
     parameter_name = "queue"
+    template = TEMPLATE
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Lookups:
         """Offer the queues of the newest rows."""
@@ -95,6 +107,7 @@ class EnqueuedFilter(admin.SimpleListFilter):
 
     title = _("enqueued")
     parameter_name = "enqueued"
+    template = TEMPLATE
 
     _ages: Final = {
         "hour": timedelta(hours=1),

@@ -87,6 +87,13 @@ class LivePage(Mapping[str, SafeString]):
     def __getitem__(self, name: str) -> SafeString:
         """Render a region, with the element around it that live.js knows it by."""
         marked = self._fragments[name]
+        try:
+            return self._rendered(name, marked)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # A template takes these for a name that isn't there, and shows nothing.
+            raise RuntimeError(f"The live region {name!r} can't be shown: {error!r}") from error
+
+    def _rendered(self, name: str, marked: Fragment) -> SafeString:
         values = self._given.pop(name, None) or getattr(self._model_admin, name)(*self._arguments())
         context = {
             "live": self,

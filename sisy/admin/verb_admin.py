@@ -24,6 +24,7 @@ from sisy.admin.answers import Answer, tell
 from sisy.admin.live import LiveAdmin, fragment
 
 _MOST: Final = 1000  # rows that one request may change, one transaction each
+_BACK: Final = "_back_to_list"  # posted by a button that stands in the list
 _MOST_ASKED: Final = 20  # rows that are named where somebody is asked
 
 
@@ -74,19 +75,28 @@ class VerbAdmin(LiveAdmin):
         url = reverse(name, args=[object_id], current_app=self.admin_site.name)
         if "Sisy-Live" in request.headers:
             return render(request, "admin/sisy/messages.html")
-        return self._back(request, url)
+        return self._to_list(request) if _BACK in request.POST else self._back(request, url)
 
     @fragment(template="admin/sisy/buttons.html", on="{model}:{pk}", of_row=True)
     def buttons(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Show the buttons for a row as it is now, for this user."""
         return {"buttons": self.buttons_for(request, row)}
 
-    def buttons_for(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        """Return what buttons.html needs of each button that fits a row as it is now, for this user."""
-        fitting = self.fitting(row)
+    def buttons_for(
+        self, request: HttpRequest, row: Any, fitting: Collection[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return what buttons.html needs of each button that fits a row as it is now, for this user.
+
+        Args:
+            request: of that user.
+            row: the row.
+            fitting: the verbs that fit it, or None to find out.
+        """
+        fitting = self.fitting(row) if fitting is None else fitting
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_verb"
         return [
             {
+                "verb": verb,
                 "url": reverse(name, args=[row.pk, verb], current_app=self.admin_site.name),
                 "text": self.button_text(verb, row),
                 "question": getattr(self, verb).question,

@@ -4,6 +4,7 @@ from sisy.models.creation import task_with_callable, taskinfo_with_label
 from sisy.models.dashboard import Dashboard
 from sisy.models.task import Task
 from sisy.rows.heartbeat import Heartbeat
+from sisy.rows.lookups import Among
 from sisy.rows.run import Run, RunLine, RunStatus
 from sisy.rows.worker import Worker
 
@@ -18,3 +19,5 @@ __all__ = [
     "task_with_callable",
     "taskinfo_with_label",
 ]
+
+Task._meta.get_field("id").register_lookup(Among)

@@ -23,6 +23,7 @@ from sisy.models.columns import SCHEDULER_COLUMNS, TIMING_COLUMNS, Misfire, Over
 from sisy.models.entry import enter, insert_copies, lock_rows, prepare
 from sisy.models.queries import TaskQuerySet
 from sisy.models.timing import ONCE, TaskTiming
+from sisy.rows.inserts import insert
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
 from sisy.transitions.atomic import announce_tasks, write
@@ -189,7 +190,7 @@ class Task(TaskTiming):
         now = timezone.now()
         prepare(self, now=now)
         with write():
-            super().save(force_insert=True, using=using)
+            insert(self, using=using)
             enter([self], now=now)
 
     def _edit(self, *, using: str | None, update_fields: Iterable[str] | None) -> None:
@@ -293,17 +294,20 @@ class Task(TaskTiming):
     # Odd jobs --------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def new(cls, the_callable: Callable[..., object] | str, *, pk_override: object = None, **columns: Any) -> Self:
-        """Return an unsaved task for a callable; see `task_with_callable`."""
+    def new(cls, the_callable: Callable[..., object] | str, **columns: Any) -> Self:
+        """Return an unsaved task for a callable, checked; see `task_with_callable`."""
+        task = cls._unchecked(the_callable, **columns)
+        task.check_values()
+        return task
+
+    @classmethod
+    def _unchecked(cls, the_callable: Any, *, pk_override: object = None, **columns: Any) -> Self:
         if isinstance(the_callable, str):
             registry.check_allowed(the_callable, conf.current().allowed_callables)  # before it is imported
         target = callables.target_of(the_callable, pk_override=pk_override)
         given = {name: value for name, value in columns.items() if value is not None}
         found = {"callable": target.path, "instance_pk": target.instance_pk, "instance_db": target.instance_db}
-        task = cls(**{**found, **given})
-        task.created_at = timezone.now()
-        task.check_values()
-        return task
+        return cls(**{**found, **given, "created_at": timezone.now()})
 
     @classmethod
     def run_once(
@@ -324,7 +328,7 @@ class Task(TaskTiming):
         Raises:
             InvalidInput: something given is wrong; nothing was stored.
         """
-        task = cls.new(the_callable, userdata=userdata, schedule=ONCE, iterations=1, **columns)
+        task = cls._unchecked(the_callable, userdata=userdata, schedule=ONCE, iterations=1, **columns)
         task.start_running = instants.to_later(delay_until, field="delay_until", now=timezone.now())
         task.save()
         return task

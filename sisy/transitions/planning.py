@@ -14,6 +14,7 @@ from django.db.models import F, Q, QuerySet
 from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
 from sisy.jsondata import printable
+from sisy.rows.inserts import copies, insert, insert_alike
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions.atomic import alias, announce, announce_tasks, locked, tried_again, write
@@ -57,9 +58,12 @@ def enqueue(planned: Sequence[tuple["Task", policy.Plan]], *, now: datetime) -> 
     active, waiting = _count_active([task for task, plan in planned if plan.slots])
     for task, plan in planned:
         _add_missed(enqueued, task, plan, taken=taken, now=now)
+        left = len(plan.slots) if plan.runs_left is None else plan.runs_left
         for slot in plan.slots:
-            if (task.pk, slot) not in taken:
-                _admit(enqueued, task, slot, active=active, waiting=waiting, several=len(plan.slots) > 1, now=now)
+            if left and (task.pk, slot) not in taken:
+                left -= _admit(
+                    enqueued, task, slot, active=active, waiting=waiting, several=len(plan.slots) > 1, now=now
+                )
     Run.objects.using(alias()).bulk_create(enqueued.all(), batch_size=500)
     _advance(planned, enqueued)
     _announce(enqueued)
@@ -85,7 +89,7 @@ def enqueue_now(task: "Task", *, now: datetime) -> Run:
         active, waiting = _count_active([row])
         _admit(enqueued, row, None, active=active, waiting=waiting, several=False, now=now)
         run = enqueued.all()[0]
-        run.save(force_insert=True, using=alias())
+        insert(run, using=alias())
         if run.status == RunStatus.READY:
             row.runs_created, row.last_run = row.runs_created + 1, now
             row.next_run = None if row.is_used_up else row.next_run
@@ -99,9 +103,22 @@ def insert_first_runs(tasks: Iterable["Task"], *, now: datetime) -> None:
     """Insert the run of each new task that does not wait for its schedule, within the caller's transaction."""
     runs = [run_of(task, slot=None, now=now) for task in tasks]
     if len(runs) == 1:
-        runs[0].save(force_insert=True, using=alias())
+        insert(runs[0], using=alias())
     else:
         Run.objects.using(alias()).bulk_create(runs, batch_size=1000)
+    announce("enqueued", runs)
+
+
+def insert_first_runs_of_copies(tasks: Sequence["Task"], *, now: datetime) -> None:
+    """As `insert_first_runs`, for tasks that differ in nothing but userdata."""
+    pattern, task_keys = run_of(tasks[0], slot=None, now=now), [task.pk for task in tasks]
+    keys = insert_alike(pattern, "task", task_keys, using=alias())
+    if keys is None:
+        insert_first_runs(tasks, now=now)
+        return
+    runs = copies(pattern, "task", task_keys, keys, using=alias())
+    for run, task in zip(runs, tasks, strict=True):
+        run._state.fields_cache["task"] = task
     announce("enqueued", runs)
 
 
@@ -124,6 +141,26 @@ def reschedule(task: "Task", *, now: datetime, resume: bool = False) -> None:
     task.next_run, task.schedule_version = row.next_run, row.schedule_version
     task.enabled, task.error = row.enabled, row.error
     task.runs_created, task.last_run = row.runs_created, row.last_run
+
+
+@tried_again
+def correct_slot(task: "Task", slot: datetime) -> bool:
+    """Announce another slot of an enabled task; return whether nobody has changed its timing or holds its row.
+
+    Args:
+        task: as it was read; its next_run is set.
+        slot: what its schedule says.
+    """
+    rows = task_rows(alias()).filter(
+        pk=task.pk, enabled=True, next_run=task.next_run, schedule_version=task.schedule_version
+    )
+    with write():
+        held = list(locked(rows, skip=True).values_list("pk", flat=True))
+        if not rows.filter(pk__in=held).update(next_run=slot):
+            return False
+        task.next_run = slot
+        announce_tasks("scheduled", [task])
+    return True
 
 
 @tried_again
@@ -207,7 +244,7 @@ def _count_active(tasks: Sequence["Task"]) -> tuple[Counter[int], Counter[int]]:
     active: Counter[int] = Counter()
     waiting: Counter[int] = Counter()
     if keys:
-        rows = Run.objects.using(alias()).active().filter(task__in=keys)
+        rows = Run.objects.using(alias()).active().filter(task__among=keys)
         for key, status, run_after in rows.values_list("task_id", "status", "run_after"):
             waits = status == RunStatus.READY and run_after is None
             (waiting if waits else active)[key] += 1
@@ -223,8 +260,8 @@ def _admit(
     waiting: Counter[int],
     several: bool,
     now: datetime,
-) -> None:
-    """Add one new run in the state that the task's overlap policy gives it."""
+) -> bool:
+    """Add one new run in the state that the overlap policy gives it; return whether it counts as an iteration."""
     run = run_of(task, slot=slot, now=now)
     admission = policy.admit(task.overlap, active=active[task.pk], waiting=waiting[task.pk])
     if admission == "skip" and several:  # slots that are made up for run one after another
@@ -242,6 +279,7 @@ def _admit(
     else:
         active[task.pk] += 1
         enqueued.ready.append(run)
+    return admission != "skip"
 
 
 def _cancel_active(enqueued: Enqueued, task: "Task", *, now: datetime) -> bool:
@@ -253,7 +291,7 @@ def _cancel_active(enqueued: Enqueued, task: "Task", *, now: datetime) -> bool:
     unstarted = list(locked(rows.filter(status=RunStatus.READY)))
     for run in unstarted:
         run.status, run.reason, run.finished_at = RunStatus.CANCELLED, REPLACED, now
-    rows.filter(pk__in=[run.pk for run in unstarted], status=RunStatus.READY).update(
+    rows.filter(pk__among=[run.pk for run in unstarted], status=RunStatus.READY).update(
         status=RunStatus.CANCELLED, reason=REPLACED, finished_at=now
     )
     enqueued.cancelled.extend(unstarted)
@@ -290,7 +328,7 @@ def _advance(planned: Sequence[tuple["Task", policy.Plan]], enqueued: Enqueued) 
         values: dict[str, object] = {"next_run": next_run}
         if count:
             values |= {"last_run": last_run, "runs_created": F("runs_created") + count}
-        rows.filter(pk__in=keys).update(**values)
+        rows.filter(pk__among=keys).update(**values)
 
 
 def _announce(enqueued: Enqueued) -> None:

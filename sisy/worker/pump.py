@@ -11,15 +11,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from sisy import conf, layer
 from sisy.backoff import Backoff
+from sisy.jsondata import printable
 from sisy.messages import Poll, changed
 from sisy.models import Run, RunStatus, Worker
+from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims, endings, returns
+from sisy.transitions.atomic import alias
 from sisy.transitions.endings import Outcome
+from sisy.worker.flight import Declined
+from sisy.worker.lacking import Lacking
 from sisy.worker.pool import Pool
 
 _log = logging.getLogger("sisy.worker")
@@ -29,6 +34,8 @@ _MOST_IN_HAND: Final = 200  # unstarted runs that a dead worker delays, and the 
 _SLOW_SECONDS: Final = 0.5  # unstarted runs that waited this long for a slot are given back
 _WRITE_START_AFTER: Final = 0.3  # shorter runs write their start with their end
 _GLANCE: Final = 0.1  # how often it looks while runs are under way
+_HELD_FIRST: Final = 0.02  # seconds after which it looks again for a ready run whose row somebody held; then it doubles
+_HELD_LONGEST: Final = 1.0
 
 
 class Pump:
@@ -54,9 +61,15 @@ class Pump:
         self._message: dict[str, Any] | None = None
         self._more = True  # nobody has looked yet
         self._was_full = False
+        self._held_up = 0.0
+        """Seconds until it looks again for ready runs that its last claim had to leave out; 0 when there are none."""
         self._unwritten: list[Outcome] = []
+        self._in_doubt = False  # whether some of these may have been committed, and the answer was lost
+        self._declined: list[Declined] = []
+        self._lacking = Lacking()
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
+        self._may_have_strays = False
 
     def ring(self) -> None:
         """Look what has ended; from any thread."""
@@ -81,8 +94,9 @@ class Pump:
 
     def held(self) -> dict[int, uuid.UUID]:
         """Return the tokens of all runs whose end is not written yet, by their keys; from any thread."""
-        unwritten = {o.run.pk: o.claim for o in list(self._unwritten) if o.claim is not None}
-        return self.pool.held() | unwritten
+        unwritten = {outcome.run.pk: outcome.claim for outcome in list(self._unwritten) if outcome.claim is not None}
+        declined = {declined.run.pk: declined.claim for declined in list(self._declined)}
+        return self.pool.held() | unwritten | declined
 
     def sign(self) -> None:
         """Give a sign of life of this worker, in its row; from any thread."""
@@ -97,8 +111,9 @@ class Pump:
                 continue
             try:
                 done = self._turn()
-            except (OperationalError, InterfaceError) as error:
-                connection.close()
+            except OUTAGES as error:
+                connections.close_all()
+                self._may_have_strays = True
                 self._not_before = time.monotonic() + self._trouble.failed(error)
                 self._more = True  # whatever it was about to look for
                 continue
@@ -116,12 +131,14 @@ class Pump:
             layer.publish(changed(workers=True))
         self._write_ended()
         self._write_starts()
+        self._hand_back_declined()
+        self._give_back_strays()
         if self._stopping.is_set():
             self._give_back(self.pool.take_unstarted())
             return self.pool.is_empty and not self._unwritten
         self._give_back_slow()
         idle = self._claim() == 0 and self.pool.is_empty and not self._unwritten
-        return self._burst and idle and not self._more
+        return self._burst and idle and not self._more and not self._held_up
 
     def _pause(self) -> float:
         """Return how long to sleep unless the bell rings, in seconds."""
@@ -140,19 +157,23 @@ class Pump:
         while self._unwritten:
             batch = self._unwritten[:_MOST_IN_HAND]
             try:
-                endings.finish(batch, now=timezone.now())
-            except (OperationalError, InterfaceError):
+                held = endings.finish(batch, now=timezone.now())
+                if self._in_doubt:
+                    endings.announce_written([outcome for outcome in batch if outcome.run.pk not in held])
+            except OUTAGES:
+                self._in_doubt = True
                 raise
             except DatabaseError:
                 self._finish_one_by_one(batch)
             del self._unwritten[: len(batch)]
+        self._in_doubt = False
 
     def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
         """One outcome can't be stored: write the others, and that one as failed."""
         for outcome in batch:
             try:
                 endings.finish([outcome], now=timezone.now())
-            except (OperationalError, InterfaceError):
+            except OUTAGES:
                 raise
             except DatabaseError as error:
                 _log.exception("The outcome of run %s can't be stored", outcome.run.pk)
@@ -167,6 +188,17 @@ class Pump:
                 flight.start_written = True
                 claims.start([flight.run], now=flight.started_at)
 
+    def _hand_back_declined(self) -> None:
+        """Let others have the runs whose code this process lacks."""
+        self._declined += self.pool.take_declined()
+        if not self._declined:
+            return
+        self._lacking.note(declined.run.callable for declined in self._declined)
+        for reason in {declined.reason for declined in self._declined}:
+            runs = [declined.run for declined in self._declined if declined.reason == reason]
+            returns.decline(runs, reason=printable(reason, limit=255), now=timezone.now())
+        self._declined = []
+
     def _give_back_slow(self) -> None:
         """Give back what waits for a slot while slow runs have them all: another worker may be free."""
         flights = self.pool.flights()
@@ -180,6 +212,13 @@ class Pump:
         if runs:
             returns.release(runs, now=timezone.now())
 
+    def _give_back_strays(self) -> None:
+        """Hand back, after an outage, what is claimed by this worker and not in its hands: it was never called."""
+        if self._may_have_strays or self.pool.left_behind:
+            self.pool.left_behind = False  # before the query: a run that is left behind meanwhile counts
+            returns.release_strays(worker=self._worker, held=self.held(), now=timezone.now())
+            self._may_have_strays = False
+
     def _claim(self) -> int:
         """Claim as many runs as can be used, if there may be some; return how many."""
         now = time.monotonic()
@@ -188,16 +227,24 @@ class Pump:
             return 0
         message, self._message = self._message or Poll().to_message(), None
         self._more = False  # before the query: a bell that rings meanwhile counts
-        settings = conf.current()
-        self.next_poll = now + settings.poll_interval.total_seconds()
+        settings, lacking = conf.current(), self._lacking.current()
+        self.next_poll = min(now + settings.poll_interval.total_seconds(), self._lacking.next_try)
         runs = claims.claim(
-            worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now()
+            worker=self._worker,
+            queues=self._queues,
+            limit=room,
+            lease=settings.lease,
+            now=timezone.now(),
+            lacking=lacking,
         )
         full = len(runs) == room
         if full:
-            self._more, self._message = True, self._message or message
+            self._more, self._message, self._held_up = True, self._message or message, 0.0
         else:
-            self._look_again_at(Run.objects.next_start(timezone.now(), queues=self._queues))
+            first = Run.objects.using(alias()).next_start(queues=self._queues, lacking=lacking)
+            self._look_again_at(first, any_claimed=bool(runs))
+            if self._held_up:
+                self._message = self._message or message
         if full and not self._was_full:  # one nudge reaches one worker: pass on that there is more than this one takes
             layer.nudge({run.queue for run in runs})
         self._was_full = full
@@ -205,11 +252,20 @@ class Pump:
             self.pool.offer(runs, message=message)
         return len(runs)
 
-    def _look_again_at(self, instant: datetime | None) -> None:
-        """Poll earlier for a run that is to start later: a retry, a jittered slot, a host whose clock is ahead."""
-        if instant is not None:
-            seconds = max(0.0, (instant - timezone.now()).total_seconds())
-            self.next_poll = min(self.next_poll, time.monotonic() + seconds)
+    def _look_again_at(self, instant: datetime | None, *, any_claimed: bool) -> None:
+        """Poll earlier for a run that is to start later: a retry, a jittered slot, a host whose clock is ahead.
+
+        One that could be claimed by now was left out because another transaction held its row: a cancellation, or on
+        MariaDB a claim that went over it on its way to others. Nobody will nudge for it again.
+        """
+        wait = None if instant is None else (instant - timezone.now()).total_seconds()
+        if wait is not None and wait <= 0:
+            again = _HELD_FIRST if any_claimed else max(_HELD_FIRST, 2 * self._held_up)
+            wait = self._held_up = min(again, _HELD_LONGEST)
+        else:
+            self._held_up = 0.0
+        if wait is not None:
+            self.next_poll = min(self.next_poll, time.monotonic() + wait)
 
     def _room(self) -> int:
         """Return how many runs to claim: free slots and what runs in a moment; 0 while half of that is in hand."""
@@ -222,5 +278,5 @@ class Pump:
         try:
             Worker.objects.leave(self._worker)
             layer.publish(changed(workers=True))
-        except (DatabaseError, InterfaceError) as error:  # for people to look at only: nothing depends on it
+        except (*OUTAGES, DatabaseError) as error:  # for people to look at only: nothing depends on it
             _log.warning("This worker's end could not be written: %s", error)
