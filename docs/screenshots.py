@@ -1,11 +1,12 @@
 """Take the pictures of the admin that are in docs/images: `python docs/screenshots.py [NAME ...]`.
 
 Runs the demo in a directory of its own, with a made-up past so that there is something to see, opens each screen in
-Chromium, light and dark, and writes docs/images/NAME-light.png and -dark.png. Needs what the browser tests need:
-playwright and Chromium.
+Chromium, light and dark, and writes docs/images/NAME-light.png and -dark.png. Needs `pip install -e ".[browser,docs]"`
+and Chromium. Labels and past are the same each time; what depends on the hour of the day is not.
 """
 
 import argparse
+import io
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,16 +88,16 @@ def demo(directory: Path) -> Iterator[tuple[str, dict[str, int]]]:
     try:
         url = f"http://127.0.0.1:{port}/admin/"
         assert process.stdout is not None
-        key = int(process.stdout.readline())
+        digest, failed = process.stdout.readline().split()
         wait_for(url)
-        yield url, {"digest": key}
+        yield url, {"digest": int(digest), "failed": int(failed)}
     finally:
         process.terminate()
         process.communicate(timeout=30)
 
 
 def serve(port: int) -> int:
-    """Fill the database, say the key of the task that has a page, and serve."""
+    """Fill the database, say the keys of the task and of the run whose pages are shown, and serve."""
     import django
 
     django.setup()
@@ -104,18 +105,18 @@ def serve(port: int) -> int:
 
     from sisy.demo import ports, server
 
-    key = fill()
+    keys = fill()
     connection.close()
-    print(key, flush=True)
+    print(*keys, flush=True)
     with ports.listen(port) as listener:
         return server.serve(listener, seconds=None)
 
 
-def fill() -> int:
-    """Write tasks and their past; return the key of the one whose page is shown."""
+def fill() -> tuple[int, int]:
+    """Write tasks and their past; return the keys of the task and of the run whose pages are shown."""
     from django.conf import settings
 
-    from sisy.models import Task, task_with_callable
+    from sisy.models import Run, Task, task_with_callable
 
     settings.SISY = {**settings.SISY, "KEEP_RUNS_DAYS": 100, "KEEP_RUNS_PER_TASK": 1000}
     chance = random.Random(7)
@@ -137,7 +138,9 @@ def fill() -> int:
         shown = shown or task.pk
     write_log(shown)
     Task.objects.get(label="Close the books").pause()
-    return shown
+    failed = Run.objects.filter(status="FAILED").order_by("-slot").first()
+    assert failed is not None
+    return shown, failed.pk
 
 
 def write_past(task: Any, *, seconds: float, failing: float, chance: random.Random) -> None:
@@ -154,7 +157,7 @@ def write_past(task: Any, *, seconds: float, failing: float, chance: random.Rand
         took = timedelta(seconds=seconds * chance.lognormvariate(0, 0.35))
         values: dict[str, Any] = {"status": "SUCCESSFUL", "started_at": started, "finished_at": started + took}
         if chance.random() < failing:
-            values |= {"status": "FAILED", "reason": "ConnectionError: the mail server does not answer"}
+            values |= {"status": "FAILED", "reason": REASON, "errors": [error_at(started + took)]}
         elif place % 41 == 17:
             values = {
                 "status": "MISSED",
@@ -172,6 +175,17 @@ def write_past(task: Any, *, seconds: float, failing: float, chance: random.Rand
     Task._base_manager.filter(pk=task.pk).update(
         created_at=created, last_run=slots[-1] if slots else None, runs_created=min(len(slots), 230)
     )
+
+
+REASON = "ConnectionError: the mail server does not answer"
+
+
+def error_at(instant: datetime) -> dict[str, Any]:
+    """Return an attempt's error as the worker writes it."""
+    lines = ["Traceback (most recent call last):"]
+    lines += ['  File "/srv/shop/digest.py", line 41, in send_digest', "    mail.send(letters)"]
+    lines += ['  File "/srv/shop/mail.py", line 12, in send', "    raise ConnectionError(NO_ANSWER)", REASON]
+    return {"attempt": 1, "at": instant.isoformat(), "exception": "ConnectionError", "traceback": "\n".join(lines)}
 
 
 def write_log(key: int) -> None:
@@ -213,9 +227,16 @@ def take(url: str, keys: dict[str, int], *, names: list[str], to: Path) -> None:
                 if screen.prepare:
                     screen.prepare(page)
                 page.wait_for_timeout(300)  # what the page asks for when it is open
-                page.screenshot(path=to / f"{name}-{theme}.png")
-                print(to / f"{name}-{theme}.png")
+                write(page.screenshot(), to / f"{name}-{theme}.png")
         browser.close()
+
+
+def write(picture: bytes, path: Path) -> None:
+    """Write a picture with 256 colours, which is a third of the size."""
+    from PIL import Image
+
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path, path.stat().st_size // 1024, "KB")
 
 
 def free_port() -> int:

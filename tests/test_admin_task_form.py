@@ -368,7 +368,7 @@ def test_an_invalid_form_shows_the_task_as_it_is(admin_client):
     task = saved(schedule="0 9 * * *", label="Old")
     response = fill(admin_client, address(task), schedule="61 * * * *", label="New")
     assert "At 09:00" in Page(response).text
-    assert response.context["subtitle"] == "Old"
+    assert response.context["title"] == "Old"
 
 
 def test_pausing_by_the_form_needs_the_permission_to_pause(db):

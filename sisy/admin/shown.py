@@ -101,6 +101,16 @@ def instant_and_distance(value: datetime | None) -> str:
     return format_html('{}<span class="sisy-quiet">{}</span>', brief_instant(value), distance(value))
 
 
+def day_or_time(value: datetime | None) -> str:
+    """Show an instant in very little space: the time if it is today, else the day; below it how far away it is."""
+    if value is None:
+        return NOTHING
+    date, _space, time = local(value).partition(" ")
+    today, _space, _now = local(timezone.now()).partition(" ")
+    shown = instant(value, text=time if date == today else date)
+    return format_html('{}<span class="sisy-quiet">{}</span>', shown, distance(value))
+
+
 def local(value: datetime) -> str:
     """Say an instant in the site's zone."""
     local_time = timezone.localtime(value) if timezone.is_aware(value) else value

@@ -83,7 +83,7 @@ class TaskAdmin(VerbAdmin):
     @admin.display(description=_("next run"), ordering="next_run", empty_value=shown.NOTHING)
     def next(self, task: Task) -> str:
         """Show when it runs next, unless it is set aside."""
-        return shown.instant_and_distance(task.next_run if task.enabled else None)
+        return shown.day_or_time(task.next_run if task.enabled else None)
 
     @admin.display(description=_("last runs"))
     def recent(self, task: Any) -> str:
@@ -94,7 +94,7 @@ class TaskAdmin(VerbAdmin):
     @admin.display(description=_("last run"), ordering="last_run")
     def last(self, task: Task) -> str:
         """Show when the last run was."""
-        return shown.instant_and_distance(task.last_run)
+        return shown.day_or_time(task.last_run)
 
     @admin.display(description=_("actions"))
     def act(self, task: Any) -> str:
@@ -215,6 +215,14 @@ class TaskAdmin(VerbAdmin):
     def page(self, request: HttpRequest, task: Task) -> dict[str, Any]:
         """Show what stands above the form."""
         return {"page": task_page(task, state=state(task), now=timezone.now()), **self._run_address()}
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the page after the task."""
+        task = self.get_object(request, object_id)
+        named = {} if task is None else {"title": shown.short(task, 80), "subtitle": None}
+        return super().change_view(request, object_id, form_url, {**named, **(extra_context or {})})
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         """Write into the task's log what was before and is now, beside the names of the fields."""
