@@ -28,6 +28,7 @@ from sisy.messages import Cancel, Changed, Message, Nudge, Tick, live_group, wor
 _log = logging.getLogger("sisy.layer")
 _DEADLINE: Final = 1.0  # seconds that one send may take
 _PUBLISH_EVERY: Final = 0.5  # seconds between two hints of one process to all who watch
+_PACE: Final = 0.01  # seconds between two sends: a thousand runs that are enqueued one by one are no thousand messages
 
 Bell = Callable[[Message], None]
 Watcher = Callable[[Changed], None]
@@ -255,16 +256,18 @@ class _Sender:
                 "Nudging workers through the channel layer", meanwhile="workers go on by polling", log=_log
             )
             layer = channel_layers.make_backend(conf.current().channel_layer)
-            not_before = publish_at = 0.0
+            not_before = publish_at = paced_until = 0.0
             while True:
                 self._awake.wait(self._pause(not_before=not_before, publish_at=publish_at))
                 self._awake.clear()
+                time.sleep(max(0.0, paced_until - time.monotonic()))
                 now = time.monotonic()
                 batch, changed = self._take(with_hint=now >= publish_at) if now >= not_before else ({}, None)
                 if changed is not None:
                     publish_at = now + _PUBLISH_EVERY
                 if batch or changed:
                     failure = runner.run(_send_all(layer, batch, changed))
+                    paced_until = time.monotonic() + _PACE
                     if failure is None:
                         backoff.worked()
                     else:

@@ -362,8 +362,8 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.CheckConstraint(
                         condition=models.Q(
-                            ("end_running__isnull", True),
-                            ("start_running__isnull", True),
+                            ("end_running", None),
+                            ("start_running", None),
                             ("end_running__gt", models.F("start_running")),
                             _connector="OR",
                         ),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from django.db import router
+from django.db import connections, router
 from django.db.models.base import ModelState
 
 from sisy import conf, jsondata
@@ -87,7 +87,7 @@ def _insert_copies(first: T, userdatas: Sequence[dict[str, Any]], *, now: dateti
         tasks = [copy.copy(first) for _ in userdatas]
         for task, userdata in zip(tasks, userdatas, strict=True):
             task._state, task._extra_data = ModelState(), userdata
-            insert(task, using=using)
+        _insert(tasks, using=using)
         enter(tasks, now=now)
         return tasks
     tasks = copies(first, "_extra_data", userdatas, keys, using=using)
@@ -96,6 +96,15 @@ def _insert_copies(first: T, userdatas: Sequence[dict[str, Any]], *, now: dateti
     if first.next_run is not None:
         announce_tasks("scheduled", tasks)
     return tasks
+
+
+def _insert(tasks: Sequence["Task"], *, using: str) -> None:
+    """Insert prepared tasks in one statement, or one by one where the database does not tell the new keys."""
+    if connections[using].features.can_return_rows_from_bulk_insert:
+        type(tasks[0])._base_manager.using(using).bulk_create(tasks)
+        return
+    for task in tasks:
+        insert(task, using=using)
 
 
 def enter(tasks: Sequence["Task"], *, now: datetime) -> None:

@@ -49,9 +49,7 @@ class Task(TaskTiming):
         permissions = [("run_task", _("Can run a task now")), ("pause_task", _("Can pause and resume a task"))]
         constraints = [
             models.CheckConstraint(
-                condition=Q(end_running__isnull=True)
-                | Q(start_running__isnull=True)
-                | Q(end_running__gt=F("start_running")),
+                condition=Q(end_running=None) | Q(start_running=None) | Q(end_running__gt=F("start_running")),
                 name="sisy_task_ends_after_start",
             ),
             models.CheckConstraint(condition=Q(priority__gte=-100, priority__lte=100), name="sisy_task_priority"),
@@ -364,9 +362,8 @@ class Task(TaskTiming):
             the_callable, label=label, schedule=schedule, userdata=userdata, iterations=iterations, **columns
         )
         task.wait_for_schedule = not run_immediately
-        task.start_running = (
-            instants.to_later(delay_until, field="delay_until", now=timezone.now()) or task.start_running
-        )
+        later = instants.to_later(delay_until, field="delay_until", now=timezone.now())
+        task.start_running = later or task.start_running
         task.save()
         return task
 

@@ -34,7 +34,7 @@ def write_each(rows: Sequence[Model], columns: Sequence[str], *, using: str) -> 
             _join_arrays(connection, batch, fields)  # type: ignore[arg-type]  # names of columns, not of relations
         elif connection.vendor == "sqlite":
             _repeat(connection, batch, fields)  # type: ignore[arg-type]
-        elif connection.vendor == "mysql" and not any(isinstance(field, JSONField) for field in fields):
+        elif connection.vendor == "mysql" and (getattr(connection, "mysql_is_mariadb", False) or not _has_json(fields)):
             _join_selects(connection, batch, fields)  # type: ignore[arg-type]
         else:
             model._base_manager.using(using).bulk_update(batch, columns)
@@ -91,6 +91,11 @@ def _join_selects(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields
             f"UPDATE {table} AS r JOIN ({selects}) AS v ON r.{column} = v.{column} SET {assignments}",  # noqa: S608
             [value for row in rows for value in (row.pk, *_values(connection, row, fields))],
         )
+
+
+def _has_json(fields: Sequence[object]) -> bool:
+    """Tell whether there is JSON, which MySQL does not take from the text that a SELECT returns."""
+    return any(isinstance(field, JSONField) for field in fields)
 
 
 def _values(connection: BaseDatabaseWrapper, row: Model, fields: Columns) -> list[Any]:

@@ -31,13 +31,14 @@ REPLACED = "replaced by a newer run of this task"
 
 @dataclass(kw_only=True)
 class Enqueued:
-    """What became of a batch of due tasks."""
+    """What became of a batch of due tasks, and whether one of them has no slot left."""
 
     ready: list[Run] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     skipped: list[Run] = field(default_factory=list)
     missed: list[Run] = field(default_factory=list)
     cancelled: list[Run] = field(default_factory=list)
+    any_without_slot: bool = False
 
     def all(self) -> list[Run]:
         """Return every new run."""
@@ -321,6 +322,7 @@ def _advance(planned: Sequence[tuple["Task", policy.Plan]], enqueued: Enqueued) 
         count = created[task.pk]
         task.runs_created += count
         task.next_run = None if task.is_used_up else plan.next_run
+        enqueued.any_without_slot = enqueued.any_without_slot or task.next_run is None
         task.last_run = plan.slots[-1] if count else task.last_run
         groups[task.next_run, task.last_run if count else None, count].append(task.pk)
     rows = task_rows(alias())

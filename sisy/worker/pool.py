@@ -32,6 +32,9 @@ _log = logging.getLogger("sisy.worker")
 
 _TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
+_WORTH_WRITING: Final = 200  # outcomes: beyond that a transaction's own cost hardly shows
+GATHER_SECONDS: Final = 0.02
+"""How long an outcome waits for others while runs are ready to follow."""
 
 
 class Pool:
@@ -39,7 +42,7 @@ class Pool:
 
     Args:
         concurrency: the number of slots.
-        on_ended: called, from any thread, after each run.
+        on_ended: called, from any thread, when there is something new to do: outcomes to write, slots to fill.
     """
 
     def __init__(self, *, concurrency: int, on_ended: Callable[[], None]) -> None:
@@ -54,6 +57,7 @@ class Pool:
         self._backlog: deque[Flight] = deque()
         self._flights: set[Flight] = set()
         self._ended: list[Outcome] = []
+        self._first_ended = 0.0
         self._declined: list[Declined] = []
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
@@ -75,6 +79,12 @@ class Pool:
     def unstarted(self) -> int:
         """Runs that are waiting for a slot."""
         return len(self._backlog)
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether more outcomes will join those there are in a moment: writing them together costs little more."""
+        waited = time.monotonic() - self._first_ended
+        return bool(self._backlog) and 0 < len(self._ended) < _WORTH_WRITING and waited < GATHER_SECONDS
 
     def flights(self) -> list[Flight]:
         """Return the runs that have a slot."""
@@ -260,9 +270,14 @@ class Pool:
                 return
             self._flights.remove(flight)
             self._ended.append(outcome)
+            count = len(self._ended)
+            if count == 1:
+                self._first_ended = time.monotonic()
+            worth_telling = count in (1, _WORTH_WRITING) or not self._backlog
             self.average_seconds += _WEIGHT * (flight.age - self.average_seconds)
             self._changed.notify()
-        self._on_ended()
+        if worth_telling:
+            self._on_ended()
 
     def _concluded(self, flight: Flight, *, result: object, error: BaseException | None, now: datetime) -> Outcome:
         started_at = flight.started_at or now

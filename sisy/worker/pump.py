@@ -25,12 +25,12 @@ from sisy.transitions.atomic import alias
 from sisy.transitions.endings import Outcome
 from sisy.worker.flight import Declined
 from sisy.worker.lacking import Lacking
-from sisy.worker.pool import Pool
+from sisy.worker.pool import GATHER_SECONDS, Pool
 
 _log = logging.getLogger("sisy.worker")
 
 _PREFETCH_SECONDS: Final = 0.05  # claim what the slots can run in this time, so that they do not wait for the database
-_MOST_IN_HAND: Final = 200  # unstarted runs that a dead worker delays, and the size of a batch
+_MOST_IN_HAND: Final = 400  # unstarted runs that a dead worker delays, and the size of a batch
 _SLOW_SECONDS: Final = 0.5  # unstarted runs that waited this long for a slot are given back
 _WRITE_START_AFTER: Final = 0.3  # shorter runs write their start with their end
 _GLANCE: Final = 0.1  # how often it looks while runs are under way
@@ -147,12 +147,16 @@ class Pump:
             return self._not_before - now
         if self._unwritten or (self._more and self._room() > 0):
             return 0
+        if self.pool.is_gathering:
+            return GATHER_SECONDS
         if self.pool.in_hand or self._stopping.is_set():
             return _GLANCE
         return max(0.0, self.next_poll - now)
 
     def _write_ended(self) -> None:
-        """Write all outcomes there are, many in one transaction."""
+        """Write all outcomes there are, many in one transaction, unless more of them are about to come."""
+        if self.pool.is_gathering and not self._unwritten and not self._stopping.is_set():
+            return
         self._unwritten += self.pool.take_ended()
         while self._unwritten:
             batch = self._unwritten[:_MOST_IN_HAND]
@@ -237,6 +241,8 @@ class Pump:
             now=timezone.now(),
             lacking=lacking,
         )
+        if runs:
+            self.pool.offer(runs, message=message)
         full = len(runs) == room
         if full:
             self._more, self._message, self._held_up = True, self._message or message, 0.0
@@ -248,8 +254,6 @@ class Pump:
         if full and not self._was_full:  # one nudge reaches one worker: pass on that there is more than this one takes
             layer.nudge({run.queue for run in runs})
         self._was_full = full
-        if runs:
-            self.pool.offer(runs, message=message)
         return len(runs)
 
     def _look_again_at(self, instant: datetime | None, *, any_claimed: bool) -> None:
