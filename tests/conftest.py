@@ -1,7 +1,7 @@
 """What a test run covers: the servers it needs, the tests left out without them, and a closing account of both.
 
-SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, axe, gettext,
-redis_server, postgresql_server; with commas): the run fails at its start when one is out of reach, and at its end when no test has
+SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, axe, gettext, redis_server,
+postgresql_server; with commas): the run fails at its start when one is out of reach, and at its end when no test has
 used it. The databases: tests/project/settings.py. SISY_TEST_SOAK_SECONDS: tests/faults/test_soak.py.
 """
 
