@@ -83,6 +83,27 @@ def test_the_page_of_a_run_shows_progress_and_log_as_they_come_and_cancels_after
         assert Run.objects.get().status == RunStatus.CANCELLED
 
 
+def test_the_page_of_a_task_gets_a_bar_for_a_run_that_ends_elsewhere_and_keeps_what_is_typed(
+    site: Site, worker: Any, open_page: Any, superuser: User
+) -> None:
+    task = task_with_callable(tasks.fall, label="Fall", schedule="0 0 1 1 *", userdata={"text": "ouch"})
+    task.save()
+    with open_page(superuser) as page:
+        page.goto(f"/admin/sisy/task/{task.pk}/change/")
+        live(page)
+        page.wait_for_selector(".sisy-browser:visible")
+        page.fill("#id_label", "Half typ")
+        page.focus("#id_label")
+        began = time.monotonic()
+        task.run_asap()
+        page.wait_for_selector(".sisy-page .sisy-bar-failed", timeout=SOON)
+        assert time.monotonic() - began < POLLING
+        page.wait_for_selector(".sisy-recent >> text=ValueError: ouch", timeout=SOON)
+        assert page.input_value("#id_label") == "Half typ"
+        assert page.evaluate("document.activeElement.id") == "id_label"
+        until(page, "!document.querySelector('.sisy-browser[hidden]')")  # the browser's own zone is there again
+
+
 def test_what_failed_is_run_again_one_by_one_and_all_together(
     site: Site, worker: Any, open_page: Any, superuser: User
 ) -> None:
