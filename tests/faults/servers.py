@@ -109,8 +109,8 @@ class PostgresqlServer:
     def __enter__(self) -> Self:
         if os.geteuid() == 0:  # the server refuses to run as root, and its user must get to the directory
             shutil.chown(self._directory, "postgres")
-            for parent in self._directory.parents[:-1]:
-                parent.chmod(parent.stat().st_mode | 0o011)
+            parent = self._directory.parent  # TMPDIR, which may be one that root has made for itself
+            parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C",
                   "-D", self._data)  # fmt: skip
         with (self._data / "postgresql.conf").open("a") as file:
