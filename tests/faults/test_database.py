@@ -11,7 +11,17 @@ from django.db import OperationalError, connection, transaction
 
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.faults.proxy import Proxy
-from tests.faults.stage import EACH_SECOND, LONG, QUICK, Settled, database, only_on, run_of, wait_for_begin
+from tests.faults.stage import (
+    EACH_SECOND,
+    LONG,
+    QUICK,
+    Settled,
+    database,
+    only_on,
+    run_of,
+    wait_for_a_slot_of_now,
+    wait_for_begin,
+)
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import Process, wait_for, wait_for_ends, wait_for_workers
 from tests.project.shop import ledger, tasks
@@ -19,7 +29,7 @@ from tests.project.shop import ledger, tasks
 PATIENT = {**QUICK, "LEASE": 30}  # whose runs nobody takes while a fault lasts
 COMMITS = {
     "claim": r"worker[\"`] = '",
-    "finish": r"on (conflict|duplicate)",
+    "finish": r"finished_at[\"`] = ",
     "tick": r"runs_created[\"`] = ",
     "renewal": r"set [\"`]lease_expires_at[\"`] = ",
 }
@@ -48,8 +58,7 @@ def test_the_server_is_away_for_a_moment(
     free.touch()
     database_proxy.mend()
     wait_for(lambda: run_of("long").is_over and not Run.objects.active().filter(label="short").exists(), LONG)
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists())
+    wait_for_a_slot_of_now()
     settle()
     assert [beat.stop(), worker.stop()] == [0, 0]
     assert set(Run.objects.filter(label="short").values_list("status", flat=True)) == {RunStatus.SUCCESSFUL}
@@ -124,8 +133,7 @@ def test_the_connection_breaks_between_a_commit_and_its_answer(
         Task.run_once(tasks.slow, {"seconds": 2})
     wait_for(lambda: database_proxy.has_cut, LONG, f"the {step}")
     wait_for_ends(10, LONG, label="once")
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists())
+    wait_for_a_slot_of_now()
     settle()
     assert [beat.stop(), worker.stop()] == [0, 0]
     assert set(Run.objects.filter(label="once").values_list("status", flat=True)) == {RunStatus.SUCCESSFUL}
