@@ -10,11 +10,12 @@ from django.utils import timezone
 from sisy.models import Run, Task, task_with_callable
 from sisy.rows.changes import write_each
 from sisy.rows.glance import first_values
-from sisy.rows.inserts import copies, insert, insert_alike
+from sisy.rows.inserts import copies, insert, insert_many
 from tests.project.shop import chores
 
 pytestmark = pytest.mark.django_db
 
+NOW = timezone.now()
 AWKWARD = ["", "it's", 'a "quote"', "back\\slash", "{curly, comma}", "%s", "NULL", "ü🎈", "line\nbreak"]
 
 
@@ -124,18 +125,39 @@ def test_a_key_that_the_caller_chose_is_kept():
     assert Task.objects.filter(pk=4711).exists()
 
 
-def test_rows_that_are_alike_come_back_in_the_order_of_their_values():
+def test_copies_are_inserted_in_the_order_of_their_values():
     pattern = new_task(label="pattern", enabled=False)
     values = [{"n": n, "text": AWKWARD[n % len(AWKWARD)]} for n in range(50)]
-    keys = insert_alike(pattern, "_extra_data", values, using="default")
-    if connection.vendor == "mysql":
-        assert keys is None
-        return
-    made = copies(pattern, "_extra_data", values, keys, using="default")
+    made = copies(pattern, "_extra_data", values, using="default")
+    insert_many(made, using="default", different=["_extra_data"])
+    if connection.features.can_return_rows_from_bulk_insert:
+        assert pattern.pk not in {task.pk for task in made}
+        assert [task.userdata for task in reread(made)] == values
     assert [task.userdata for task in made] == values
-    assert [task.userdata for task in reread(made)] == values
-    assert {task.label for task in reread(made)} == {"pattern"}
-    assert pattern.pk not in keys
+    assert set(Task.objects.values_list("label", flat=True)) == {"pattern"}
+
+
+@pytest.mark.parametrize("results", [[1, True], [None, 0], [[], {}], [{}, {}], [{"a": 1}, {"a": True}], ["%s", "'"]])
+def test_many_rows_are_inserted_as_they_are(results):
+    task, now = new_task(), timezone.now()
+    runs = [
+        Run(task=task if n else None, label=f"{AWKWARD[n]} {n}", enqueued_at=now + timedelta(microseconds=n),
+            at_most_once=bool(n), result=result, slot=now + timedelta(n) if n else None)
+        for n, result in enumerate(results)
+    ]  # fmt: skip
+    insert_many(runs, using="default")
+    found = list(Run.objects.order_by("enqueued_at"))
+    names = [field.attname for field in Run._meta.concrete_fields if field.name != "id"]
+    assert [[getattr(run, name) for name in names] for run in found] == [
+        [getattr(run, name) for name in names] for run in runs
+    ]
+    assert [type(run.result) for run in found] == [type(result) for result in results]
+
+
+def test_equal_rows_are_as_many_as_there_are():
+    runs = [Run(label="same", enqueued_at=NOW) for _ in range(3)]
+    insert_many(runs, using="default")
+    assert Run.objects.filter(label="same").count() == 3
 
 
 def test_several_questions_are_one_query(django_assert_num_queries):

@@ -3,17 +3,15 @@
 models/task.py and models/queries.py call `prepare`, then insert the rows, then `enter` in the same transaction.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import connections, router
-from django.db.models.base import ModelState
 
 from sisy import conf, jsondata
 from sisy.errors import InvalidTime
-from sisy.rows.inserts import copies, insert, insert_alike
+from sisy.rows.inserts import copies, insert, insert_many
 from sisy.transitions import planning
 from sisy.transitions.atomic import announce_tasks, locked, write
 
@@ -80,31 +78,19 @@ def insert_copies(first: T, userdatas: Iterable[dict[str, Any]], *, now: datetim
 
 
 def _insert_copies(first: T, userdatas: Sequence[dict[str, Any]], *, now: datetime) -> list[T]:
-    """Insert copies of a prepared task in one statement, or one by one where the database can't do that."""
+    """Insert copies of a prepared task in one statement, or one by one where the database does not tell their keys."""
     using = router.db_for_write(type(first))
-    keys = insert_alike(first, "_extra_data", userdatas, using=using)
-    if keys is None:
-        tasks = [copy.copy(first) for _ in userdatas]
-        for task, userdata in zip(tasks, userdatas, strict=True):
-            task._state, task._extra_data = ModelState(), userdata
-        _insert(tasks, using=using)
-        enter(tasks, now=now)
-        return tasks
-    tasks = copies(first, "_extra_data", userdatas, keys, using=using)
+    tasks = copies(first, "_extra_data", userdatas, using=using)
+    if connections[using].features.can_return_rows_from_bulk_insert:
+        insert_many(tasks, using=using, different=["_extra_data"])
+    else:
+        for task in tasks:
+            insert(task, using=using)
     if first.runs_created:
         planning.insert_first_runs_of_copies(tasks, now=now)
     if first.next_run is not None:
         announce_tasks("scheduled", tasks)
     return tasks
-
-
-def _insert(tasks: Sequence["Task"], *, using: str) -> None:
-    """Insert prepared tasks in one statement, or one by one where the database does not tell the new keys."""
-    if connections[using].features.can_return_rows_from_bulk_insert:
-        type(tasks[0])._base_manager.using(using).bulk_create(tasks)
-        return
-    for task in tasks:
-        insert(task, using=using)
 
 
 def enter(tasks: Sequence["Task"], *, now: datetime) -> None:

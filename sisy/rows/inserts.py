@@ -1,11 +1,11 @@
-"""New rows in one prepared statement: one row, or many that differ in one column.
+"""New rows in one statement that is written once: one row, or many.
 
 What creates tasks and runs calls it. The ORM compiles each INSERT anew, which for tables as wide as ours takes longer
-than executing it; rows that are alike are sent as what they have in common and the one column that differs.
+than executing it; many rows are sent as what they have in common and the columns in which they differ.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from django.db import connections, router
@@ -16,8 +16,8 @@ from django.db.models.signals import post_save, pre_save
 Columns = Sequence["Field[Any, Any]"]
 M = TypeVar("M", bound=Model)
 
-_statements: dict[tuple[type[Model], str, str | None], str] = {}
-"""By model, database vendor and the column that differs, if any."""
+_statements: dict[tuple[type[Model], str, tuple[str, ...] | None], str] = {}
+"""By model, database vendor and the columns in which the rows differ; None for one row."""
 
 
 def insert(row: Model, *, using: str | None) -> None:
@@ -33,48 +33,73 @@ def insert(row: Model, *, using: str | None) -> None:
     row._state.adding, row._state.db = False, using
 
 
-def insert_alike(pattern: Model, column: str, values: Sequence[Any], *, using: str) -> list[int] | None:
-    """Insert rows that differ in one column; return their keys in the order of the values.
+def insert_many(rows: Sequence[Model], *, using: str, different: Collection[str] | None = None) -> None:
+    """Insert new rows of one model in one statement and set their keys; as bulk_create, without signals.
 
     Args:
-        pattern: what they have in common; it is not inserted itself.
-        column: the name of the field that differs: a JSON field, or a key.
-        values: its value in each row.
+        rows: at most a thousand or so.
         using: alias of the database.
-
-    Returns:
-        the keys, or None when nothing was inserted since this database can't do it.
+        different: names of the fields in which the rows may differ, or None to find out.
     """
-    connection, model = connections[using], type(pattern)
-    if connection.vendor not in _MANY or not model._meta.local_concrete_fields:
-        return None
-    different = model._meta.get_field(column)
-    common = [field for field in _fields(model) if field is not different]
-    if isinstance(different, JSONField):
-        values = [json.dumps(value, cls=different.encoder) for value in values]
-    many: Any = values if connection.vendor == "postgresql" else json.dumps(values)
+    if not rows:
+        return
+    connection, model = connections[using], type(rows[0])
+    if connection.vendor not in _MANY or model._meta.proxy or model._meta.parents:
+        model._base_manager.using(using).bulk_create(rows)
+        return
+    fields = _fields(model)
+    varying = [field for field in fields if (_varies(field, rows) if different is None else field.name in different)]
+    common = [field for field in fields if field not in varying]
+    values = [[_value(connection, row, field) for field in varying] for row in rows]
+    names = tuple(field.name for field in varying)
     with connection.cursor() as cursor:
-        cursor.execute(_statement(connection, model, column), [*_values(connection, pattern, common), many])
-        return sorted(row[0] for row in cursor.fetchall())  # they were drawn in order; RETURNING promises none
+        cursor.execute(
+            _statement(connection, model, names),
+            [*_values(connection, rows[0], common), *_as_table(connection, values)],
+        )
+        for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
+            row.pk = key
+            row._state.adding, row._state.db = False, using
+
+
+def copies(pattern: M, column: str, values: Sequence[Any], *, using: str) -> list[M]:
+    """Return instances that differ in one column, as if they had been read, but without a key."""
+    names = [field.attname for field in pattern._meta.concrete_fields]
+    row = [pattern.__dict__[name] for name in names]
+    row[names.index("id")] = None
+    place = names.index(pattern._meta.get_field(column).attname)  # type: ignore[union-attr]
+    made = []
+    for row[place] in values:
+        made.append(type(pattern).from_db(using, names, row))
+    return made
 
 
 _MANY = {
-    "postgresql": (
-        "SELECT {common}, v.value FROM unnest(%s::{array}[]) WITH ORDINALITY AS v(value, place) ORDER BY v.place"
-    ),
-    "sqlite": "SELECT {common}, v.value FROM json_each(%s) AS v WHERE true ORDER BY v.key",
+    "postgresql": "SELECT {columns} FROM unnest({arrays}) WITH ORDINALITY AS v({names}, place) ORDER BY v.place",
+    "sqlite": "SELECT {columns} FROM json_each(%s) AS v WHERE true ORDER BY v.key",
 }
 
 
-def copies(pattern: M, column: str, values: Sequence[Any], keys: Sequence[int], *, using: str) -> list[M]:
-    """Return instances of the rows that `insert_alike` has inserted."""
-    names = [field.attname for field in pattern._meta.concrete_fields]
-    row = [pattern.__dict__[name] for name in names]
-    key, different = names.index("id"), names.index(pattern._meta.get_field(column).attname)  # type: ignore[union-attr]
-    made = []
-    for row[key], row[different] in zip(keys, values, strict=True):
-        made.append(type(pattern).from_db(using, names, row))
-    return made
+def _varies(field: "Field[Any, Any]", rows: Sequence[Model]) -> bool:
+    """Tell whether a column differs between rows; JSON that is not empty counts as different, since 1 equals True."""
+    name, first = field.attname, rows[0].__dict__[field.attname]
+    if isinstance(field, JSONField):
+        return any(row.__dict__[name] is not first and (first or row.__dict__[name] != first) for row in rows)
+    return any(row.__dict__[name] != first for row in rows)
+
+
+def _as_table(connection: BaseDatabaseWrapper, values: list[list[Any]]) -> list[Any]:
+    """Return the values of the varying columns as parameters: an array for each column, or one JSON text."""
+    if connection.vendor == "postgresql":
+        return [list(column) for column in zip(*values, strict=True)] or [[0] * len(values)]
+    return [json.dumps(values)]
+
+
+def _value(connection: BaseDatabaseWrapper, row: Model, field: "Field[Any, Any]") -> Any:
+    value = row.__dict__[field.attname]
+    if isinstance(field, JSONField):
+        return None if value is None else json.dumps(value, cls=field.encoder)
+    return field.get_db_prep_save(value, connection)
 
 
 def _is_special(model: type[Model]) -> bool:
@@ -93,24 +118,37 @@ def _values(connection: BaseDatabaseWrapper, row: Model, fields: Columns) -> lis
     return [field.get_db_prep_save(state[field.attname], connection) for field in fields]
 
 
-def _statement(connection: BaseDatabaseWrapper, model: type[Model], column: str | None) -> str:
-    known = _statements.get((model, connection.vendor, column))
+def _statement(connection: BaseDatabaseWrapper, model: type[Model], varying: tuple[str, ...] | None) -> str:
+    """Return the INSERT of one row, or of many that differ in some columns."""
+    known = _statements.get((model, connection.vendor, varying))
     if known is None:
-        known = _statements[model, connection.vendor, column] = _written(connection, model, column)
+        known = _statements[model, connection.vendor, varying] = _written(connection, model, varying)
     return known
 
 
-def _written(connection: BaseDatabaseWrapper, model: type[Model], column: str | None) -> str:
-    quote = connection.ops.quote_name
-    common = [field for field in _fields(model) if field.name != column]
-    different = [] if column is None else [model._meta.get_field(column)]
-    names = ", ".join(quote(str(field.column)) for field in (*common, *different))  # type: ignore[union-attr]
-    if column is None:
+def _written(connection: BaseDatabaseWrapper, model: type[Model], varying: tuple[str, ...] | None) -> str:
+    def quoted(field: "Field[Any, Any]") -> str:
+        return connection.ops.quote_name(str(field.column))
+
+    common = [field for field in _fields(model) if field.name not in (varying or ())]
+    different = [field for field in _fields(model) if field not in common]
+    names = ", ".join(quoted(field) for field in (*common, *different))
+    if varying is None:
         rows = f"VALUES ({', '.join('%s' for _ in common)})"
+    elif connection.vendor == "postgresql":
+        columns = [f"%s::{field.cast_db_type(connection)}" for field in common]
+        columns += [f"v.{quoted(field)}::{field.cast_db_type(connection)}" for field in different]
+        arrays = [f"%s::{_array_type(connection, field)}[]" for field in different] or ["%s::integer[]"]
+        rows = _MANY["postgresql"].format(
+            columns=", ".join(columns), arrays=", ".join(arrays),
+            names=", ".join(quoted(field) for field in different) or "nothing",
+        )  # fmt: skip
     else:
-        typed = [f"%s::{field.cast_db_type(connection)}" for field in common]
-        rows = _MANY[connection.vendor].format(
-            common=", ".join(typed if connection.vendor == "postgresql" else ["%s"] * len(common)),
-            array=different[0].cast_db_type(connection),  # type: ignore[union-attr]
-        )
-    return f"INSERT INTO {quote(model._meta.db_table)} ({names}) {rows} RETURNING {quote(str(model._meta.pk.column))}"
+        columns = ["%s" for _ in common] + [f"json_extract(v.value, '$[{place}]')" for place in range(len(different))]
+        rows = _MANY["sqlite"].format(columns=", ".join(columns))
+    table, key = connection.ops.quote_name(model._meta.db_table), model._meta.pk
+    return f"INSERT INTO {table} ({names}) {rows} RETURNING {quoted(key)}"
+
+
+def _array_type(connection: BaseDatabaseWrapper, field: "Field[Any, Any]") -> str | None:
+    return "text" if isinstance(field, JSONField) else field.cast_db_type(connection)

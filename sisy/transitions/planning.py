@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
 from sisy.jsondata import printable
-from sisy.rows.inserts import copies, insert, insert_alike
+from sisy.rows.changes import write_each
+from sisy.rows.inserts import copies, insert, insert_many
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions.atomic import alias, announce, announce_tasks, locked, tried_again, write
@@ -65,7 +66,7 @@ def enqueue(planned: Sequence[tuple["Task", policy.Plan]], *, now: datetime) -> 
                 left -= _admit(
                     enqueued, task, slot, active=active, waiting=waiting, several=len(plan.slots) > 1, now=now
                 )
-    Run.objects.using(alias()).bulk_create(enqueued.all(), batch_size=500)
+    insert_many(enqueued.all(), using=alias())
     _advance(planned, enqueued)
     _announce(enqueued)
     return enqueued
@@ -106,20 +107,16 @@ def insert_first_runs(tasks: Iterable["Task"], *, now: datetime) -> None:
     if len(runs) == 1:
         insert(runs[0], using=alias())
     else:
-        Run.objects.using(alias()).bulk_create(runs, batch_size=1000)
+        insert_many(runs, using=alias())
     announce("enqueued", runs)
 
 
 def insert_first_runs_of_copies(tasks: Sequence["Task"], *, now: datetime) -> None:
     """As `insert_first_runs`, for tasks that differ in nothing but userdata."""
-    pattern, task_keys = run_of(tasks[0], slot=None, now=now), [task.pk for task in tasks]
-    keys = insert_alike(pattern, "task", task_keys, using=alias())
-    if keys is None:
-        insert_first_runs(tasks, now=now)
-        return
-    runs = copies(pattern, "task", task_keys, keys, using=alias())
+    runs = copies(run_of(tasks[0], slot=None, now=now), "task", [task.pk for task in tasks], using=alias())
     for run, task in zip(runs, tasks, strict=True):
         run._state.fields_cache["task"] = task
+    insert_many(runs, using=alias(), different=["task"])
     announce("enqueued", runs)
 
 
@@ -314,22 +311,15 @@ def _add_missed(enqueued: Enqueued, task: "Task", plan: policy.Plan, *, taken: s
 
 
 def _advance(planned: Sequence[tuple["Task", policy.Plan]], enqueued: Enqueued) -> None:
-    """Write next_run, last_run and runs_created, one UPDATE for each set of equal values."""
+    """Write next_run, last_run and runs_created of the locked tasks, all in one UPDATE."""
     created = Counter(run.task_id for run in [*enqueued.ready, *enqueued.waiting])
-    groups: dict[tuple[datetime | None, datetime | None, int], list[int]] = defaultdict(list)
     for task, plan in planned:
         count = created[task.pk]
         task.runs_created += count
         task.next_run = None if task.is_used_up else plan.next_run
-        enqueued.any_without_slot = enqueued.any_without_slot or task.next_run is None
         task.last_run = plan.slots[-1] if count else task.last_run
-        groups[task.next_run, task.last_run if count else None, count].append(task.pk)
-    rows = task_rows(alias())
-    for (next_run, last_run, count), keys in groups.items():
-        values: dict[str, object] = {"next_run": next_run}
-        if count:
-            values |= {"last_run": last_run, "runs_created": F("runs_created") + count}
-        rows.filter(pk__among=keys).update(**values)
+        enqueued.any_without_slot = enqueued.any_without_slot or task.next_run is None
+    write_each([task for task, _ in planned], ["next_run", "last_run", "runs_created"], using=alias())
 
 
 def _announce(enqueued: Enqueued) -> None:

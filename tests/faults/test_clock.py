@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sisy import maintenance, scheduler
+from sisy import realignment, scheduler
 from sisy.models import Run, RunStatus, Task
 from tests.faults import invariants
 from tests.project.shop.rows import at, claim, end, every_minute, slots, stored
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def first_tick_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "_last_prune", None)
+    monkeypatch.setattr(realignment, "_round", realignment._Round())
 
 
 def tick_and_run(now: datetime) -> None:
