@@ -44,6 +44,7 @@ def claim(*, worker: uuid.UUID, queues: Sequence[str] | None, limit: int, lease:
     return runs
 
 
+@tried_again
 def start(runs: Sequence[Run], *, now: datetime) -> set[int]:
     """Write that runs have started; return the keys of those whose claim still held.
 
