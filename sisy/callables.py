@@ -85,8 +85,14 @@ A task function takes exactly one, besides self or cls: (message).
     if pk_override is not None:
         why = f"pk_override is for instance methods, and this is a {place.func_type}"
         raise refusal(place.path, why, "Leave pk_override out", field="pk_override")
-    check_signature(place.value, path=place.path)
+    if place is not _right_places.get(place.path):  # reading a signature takes longer than all the rest
+        check_signature(place.value, path=place.path)
+        _right_places[place.path] = place
     return Target(path=place.path)
+
+
+_right_places: dict[str, Place] = {}
+"""The places whose functions have the right parameters; bounded by the code that there is."""
 
 
 def resolve(path: str) -> object:
@@ -113,11 +119,18 @@ def function_of(path: str) -> Callable[..., object]:
         InvalidCallable: it is an instance method (see `model_of` and `bind`), or nothing that a task can call.
         CallableNotFound: the path leads nowhere.
     """
-    place = _find_code(path)
-    if place.func_type == "instancemethod":
-        raise _without_instance(place)
+    place = find(path)
+    if place is not _callable_places.get(path):  # checking it takes longer than finding it again
+        place = _find_code(path)
+        if place.func_type == "instancemethod":
+            raise _without_instance(place)
+        _callable_places[path] = place
     function: Callable[..., object] = place.value
     return function
+
+
+_callable_places: dict[str, Place] = {}
+"""The places at which a task function was found; bounded by the code that there is."""
 
 
 def model_of(path: str) -> type[Model]:

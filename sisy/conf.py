@@ -39,6 +39,8 @@ class Settings:
     """How long a worker that was asked to stop waits for what is running."""
     max_crashes: int = 3
     """How often a run whose worker died is handed out again."""
+    deploy_grace: timedelta = timedelta(minutes=5)
+    """How long workers that lack a run's code hand it back to others, before it fails."""
     allowed_callables: tuple[str, ...] | None = None
     """Globs on dotted paths; when set, nothing else may be stored or run, but for what @sisy.task registers."""
     misfire_cap: int = 1000
@@ -178,6 +180,7 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "LEASE": _duration(0.5),
     "DRAIN_TIMEOUT": _duration(0),
     "MAX_CRASHES": _whole(0),
+    "DEPLOY_GRACE": _duration(0),
     "ALLOWED_CALLABLES": _globs,
     "MISFIRE_CAP": _whole(1),
     "USERDATA_MAX_BYTES": _whole(2),

@@ -9,7 +9,7 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 
 from sisy import layer
-from sisy.messages import Nudge, Tick, from_message
+from sisy.messages import Cancel, Message, Nudge, Tick, from_message
 from sisy.worker.engine import process_engine
 
 _log = logging.getLogger("sisy.worker")
@@ -31,7 +31,7 @@ class _BellConsumer(AsyncConsumer):
         except Exception:
             _log.exception("A %s could not be passed on", parsed.type)
 
-    def take(self, parsed: Tick | Nudge, message: dict[str, Any]) -> None:
+    def take(self, parsed: Message, message: dict[str, Any]) -> None:
         """Tell the engine; takes no time."""
         raise NotImplementedError
 
@@ -39,7 +39,7 @@ class _BellConsumer(AsyncConsumer):
 class HeartbeatConsumer(_BellConsumer):
     """Has the engine tick."""
 
-    def take(self, parsed: Tick | Nudge, message: dict[str, Any]) -> None:
+    def take(self, parsed: Message, message: dict[str, Any]) -> None:
         """Tick, in the engine's own thread."""
         if isinstance(parsed, Tick):
             engine = process_engine()
@@ -50,11 +50,13 @@ class HeartbeatConsumer(_BellConsumer):
 
 
 class RunConsumer(_BellConsumer):
-    """Has the engine look for runs."""
+    """Has the engine look for runs, or for those that it is to cancel."""
 
-    def take(self, parsed: Tick | Nudge, message: dict[str, Any]) -> None:
-        """Wake the pump."""
+    def take(self, parsed: Message, message: dict[str, Any]) -> None:
+        """Wake the pump, or the keeper."""
+        engine = process_engine()
         if isinstance(parsed, Nudge):
-            engine = process_engine()
             engine.start_running()
             engine.wake(message)
+        elif isinstance(parsed, Cancel):
+            engine.look_for_cancelled()

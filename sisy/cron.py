@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from croniter import croniter
 
 from sisy.cronfields import check_fields, refuse
-from sisy.describe import LAST, CronFields, cron_in_words, instant_in_words, period_in_words
+from sisy.describe import LAST, CronFields, cron_in_words, once_in_words, period_in_words
 from sisy.errors import InvalidSchedule, InvalidTime
 from sisy.wallclock import instant_of, next_change, offset_at, wall_from
 
@@ -85,9 +85,7 @@ class Schedule:
         anchor = None if cron or anchor is None else _utc(anchor)
         hash_id = hash_id if cron and re.search(r"(^| )[hH]", text) else ""
         rule = _cron_rule(text, zone, hash_id) if cron else _anchored_rule(text, zone, anchor)
-        values = {"text": text, "timezone": zone.key, "hash_id": hash_id, "anchor": anchor, "_rule": rule}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(text=text, timezone=zone.key, hash_id=hash_id, anchor=anchor, _rule=rule)
 
     def __reduce__(self) -> tuple[Any, ...]:
         again = partial(Schedule, timezone=self.timezone, hash_id=self.hash_id, anchor=self.anchor)
@@ -155,7 +153,7 @@ class Schedule:
         return list(islice(self._after(instant), n))
 
     def describe(self) -> str:
-        """Say in English when it fires.
+        """Say in the active language when it fires.
 
         >>> Schedule("*/15 9-17 * * mon-fri", timezone="Europe/Paris").describe()
         'Every 15 minutes from 09:00 to 17:45, Monday to Friday, Europe/Paris'
@@ -187,7 +185,7 @@ class _Once:
         return self.anchor if self.anchor > after else None
 
     def describe(self) -> str:
-        return f"Once, on {instant_in_words(self.anchor.astimezone(self.zone))}, {self.zone.key}"
+        return f"{once_in_words(self.anchor.astimezone(self.zone))}, {self.zone.key}"
 
 
 @dataclass(frozen=True)
@@ -206,13 +204,16 @@ class _Every:
         return period_in_words(int(self.period.total_seconds()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Cron:
     parsed: "_Parsed"
     zone: ZoneInfo
 
     def next_after(self, after: datetime) -> datetime | None:
-        after = max(after.replace(microsecond=0), _EARLIEST)
+        return self._answer(max(after.replace(microsecond=0), _EARLIEST))
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - rules are kept anyway; a thousand tasks that are due together ask the same
+    def _answer(self, after: datetime) -> datetime | None:
         try:
             return self._next_fixed(after) if self.parsed.fixed else self._next_wildcard(after)
         except OverflowError:  # the end of the year 9999
@@ -295,6 +296,7 @@ def _zone(given: str | ZoneInfo) -> ZoneInfo:
     )
 
 
+@lru_cache(maxsize=4096)
 def _cron_rule(text: str, zone: ZoneInfo, hash_id: str) -> _Rule:
     return _Cron(_parse(text, hash_id or text), zone)
 

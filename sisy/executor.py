@@ -201,6 +201,7 @@ def _fail(run: Run, error: BaseException, *, now: datetime) -> None:
         run.status = RunStatus.FAILED
         return
     run.status, run.attempt, run.run_after = RunStatus.READY, run.attempt + 1, now + delay
+    run.declined_at = None
     run.started_at = run.finished_at = None
 
 

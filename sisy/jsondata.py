@@ -55,6 +55,9 @@ def checked(value: object, *, name: str, max_bytes: int) -> Any:
     return plain
 
 
+_in_order = json.JSONEncoder(sort_keys=True, allow_nan=False)
+
+
 def canonical(value: object) -> str | None:
     """Return JSON text that is equal for equal values, to tell whether userdata was changed in place; None if it can't.
 
@@ -62,7 +65,7 @@ def canonical(value: object) -> str | None:
     '{"a": 2, "b": 1}'
     """
     try:
-        return json.dumps(value, sort_keys=True, allow_nan=False)
+        return _in_order.encode(value)
     except Exception:  # a circle, keys that can't be sorted, an object: it is not what was loaded
         return None
 

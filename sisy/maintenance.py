@@ -5,28 +5,47 @@ Each tick and each worker calls this; every part is one query when there is noth
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
 
 from sisy import conf, realignment
-from sisy.models import Run, Worker
+from sisy.models import Heartbeat, Run, Worker
 from sisy.transitions import endings, returns
 
 _log = logging.getLogger("sisy.maintenance")
 _PRUNE_BATCH = 500  # runs deleted at once; a tick must not take long because nobody pruned for a year
-_PRUNE_EVERY = timedelta(seconds=60)
-_FORGET_WORKERS_AFTER = timedelta(days=1)
+_ROUNDS_EVERY = timedelta(seconds=60)
+_FORGET_PROCESSES_AFTER = timedelta(days=1)
 
-_last_prune: datetime | None = None
+_last_rounds: datetime | None = None
 
 
-def keep_in_order(now: datetime) -> None:
-    """Do all of it; prune at most once a minute in one process."""
-    global _last_prune
-    rescue(now)
-    endings.release_waiting(now=now)
-    endings.delete_used_up(now=now)
+def signs() -> "tuple[QuerySet[Run, Any], QuerySet[Run, Any]]":
+    """Return two questions whose answers say whether leases have expired, and whether runs wait for others."""
+    return Run.objects.expired().values_list("pk"), Run.objects.waiting().values_list("pk")
+
+
+def keep_in_order(now: datetime, *, expired: bool = True, waiting: bool = True, closed: bool = True) -> None:
+    """Do all of it that there is a sign for; what can wait, at most once a minute in one process.
+
+    Args:
+        now: the instant to look from.
+        expired: whether a lease may have expired.
+        waiting: whether a run may wait for another one.
+        closed: whether a task may have no slot left without having a run.
+    """
+    global _last_rounds
+    rounds = _last_rounds is None or abs(now - _last_rounds) >= _ROUNDS_EVERY
+    if expired:
+        rescue(now)
+    if waiting:
+        endings.release_waiting(now=now)
+    if closed or rounds:
+        endings.delete_used_up(now=now)
     realignment.realign_some(now)
-    if _last_prune is None or abs(now - _last_prune) >= _PRUNE_EVERY:
-        _last_prune = now
+    if rounds:
+        _last_rounds = now
         prune(now)
 
 
@@ -36,7 +55,7 @@ def rescue(now: datetime) -> list[Run]:
 
 
 def prune(now: datetime, *, batches: int = 1) -> int:
-    """Delete ended runs that are too old or too many, and workers that were not heard of for a day.
+    """Delete ended runs that are too old or too many, and processes that were not heard of for a day.
 
     Args:
         now: the instant to count the age from.
@@ -55,7 +74,8 @@ def prune(now: datetime, *, batches: int = 1) -> int:
                 break
     if settings.keep_runs_per_task is not None:
         deleted += _prune_by_count(keep=settings.keep_runs_per_task, batches=batches)
-    Worker.objects.unseen_for(_FORGET_WORKERS_AFTER).delete()
+    for process in (Worker, Heartbeat):
+        process.objects.unseen_for(_FORGET_PROCESSES_AFTER).delete()
     return deleted
 
 

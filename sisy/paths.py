@@ -69,6 +69,34 @@ def find(path: str) -> Place:
         InvalidCallable: it is not a dotted path.
         CallableNotFound: it leads nowhere, or a module in it can't be imported.
     """
+    known = _found.get(path)
+    if known is not None and _leads_there_still(path, *known):
+        return known[1]
+    place = _follow(path)
+    module = sys.modules.get(place.module)
+    if module is not None:
+        _found[path] = module, place
+    return place
+
+
+_found: dict[str, tuple[ModuleType, Place]] = {}
+"""Where each path led the last time; bounded by the code that there is."""
+
+
+def _leads_there_still(path: str, module: ModuleType, place: Place) -> bool:
+    """Tell whether a path leads where it did: neither its module nor a name on the way was replaced."""
+    if sys.modules.get(place.module) is not module:
+        return False
+    holder: object = module
+    value: object = module
+    for name in path[len(place.module) + 1 :].split("."):
+        holder, value = value, _attribute(value, name)
+    if place.owner is not None and holder is not place.owner:
+        return False
+    return value is place.value or (isinstance(value, MethodType) and value == place.value)
+
+
+def _follow(path: str) -> Place:
     check_path(path)
     parts = path.split(".")
     modules = _import_prefixes(parts)

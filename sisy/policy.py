@@ -164,6 +164,23 @@ def must_write_start_first(*, at_most_once: bool, crashes: int) -> bool:
     return at_most_once or crashes > 0
 
 
+def may_decline(*, declined_at: datetime | None, grace: timedelta, now: datetime) -> bool:
+    """Tell whether a worker that lacks a run's code shall hand it back, since another one may have it.
+
+    Args:
+        declined_at: when a worker declined it first, or None.
+        grace: for how long it may be handed back.
+        now: the instant to look from.
+
+    >>> start, grace = datetime.fromisoformat("2026-01-01T00:00Z"), timedelta(minutes=5)
+    >>> may_decline(declined_at=None, grace=grace, now=start)
+    True
+    >>> may_decline(declined_at=start, grace=grace, now=start + grace)
+    False
+    """
+    return grace > timedelta(0) and (declined_at is None or now - declined_at < grace)
+
+
 def backoff(*, attempt: int, base: timedelta, chance: float) -> timedelta:
     """Return how long to wait after a failed attempt: exponential, with jitter, at most six hours or its base.
 

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from sisy import maintenance, policy, signals
 from sisy.errors import SisyError
 from sisy.models import Task
-from sisy.rows.tasks import readable
+from sisy.rows.glance import first_values
+from sisy.rows.tasks import UNREADABLE, readable
 from sisy.transitions import planning
-from sisy.transitions.atomic import locked, tried_again, write
+from sisy.transitions.atomic import alias, locked, tried_again, write
 
 _log = logging.getLogger("sisy.scheduler")
 SOON = timedelta(milliseconds=250)
@@ -50,19 +51,22 @@ def tick(now: datetime) -> Ticked:
     Args:
         now: the instant to look from, aware.
     """
+    first, expired, waiting = _glance(now)
     ready = skipped = missed = parked = 0
-    any_due = False
-    while True:
-        enqueued, errors, seen = _enqueue_batch(now)
-        ready += len(enqueued.ready) + len(enqueued.waiting)
-        skipped, missed, parked = skipped + len(enqueued.skipped), missed + len(enqueued.missed), parked + errors
-        any_due = any_due or seen is not None
-        if (seen or 0) < _BATCH:
-            break
-    maintenance.keep_in_order(now)
+    left = closed = False
+    if first is not None and first <= now:
+        while True:
+            enqueued, errors, seen = _enqueue_batch(now)
+            ready += len(enqueued.ready) + len(enqueued.waiting)
+            skipped, missed, parked = skipped + len(enqueued.skipped), missed + len(enqueued.missed), parked + errors
+            closed = closed or enqueued.any_without_slot
+            if seen < _BATCH:
+                break
+        left = Task.objects.due(now).exists()
+        first = next_slot(now)
+    maintenance.keep_in_order(now, expired=expired, waiting=waiting, closed=closed)
     ticked = Ticked(
-        now=now, ready=ready, skipped=skipped, missed=missed, parked=parked, next_slot=next_slot(now),
-        left=any_due and Task.objects.due(now).exists(),
+        now=now, ready=ready, skipped=skipped, missed=missed, parked=parked, next_slot=first, left=left
     )  # fmt: skip
     signals.tick.send_robust(sender=tick, ticked=ticked)
     return ticked
@@ -75,15 +79,26 @@ def next_slot(after: datetime) -> datetime | None:
     return slot
 
 
+def _glance(now: datetime) -> tuple[datetime | None, bool, bool]:
+    """Return the earliest slot of all, whether leases have expired, and whether runs wait: one query, usually all.
+
+    A row that can't be read is found and parked by the batch that it belongs to.
+    """
+    slots = Task.objects.enabled().filter(next_run__isnull=False).order_by("next_run").values_list("next_run")
+    try:
+        first, *signs = first_values(slots, *maintenance.signs(), using=alias())
+    except UNREADABLE:
+        return now, True, True
+    return first, *(sign is not None for sign in signs)
+
+
 @tried_again
-def _enqueue_batch(now: datetime) -> tuple[planning.Enqueued, int, int | None]:
+def _enqueue_batch(now: datetime) -> tuple[planning.Enqueued, int, int]:
     """Handle up to _BATCH due tasks in one transaction; return their runs, how many were parked, how many were handled.
 
-    The last is None when nothing is due, and less than those that are due when somebody else holds their rows.
+    The last is less than those that are due when somebody else holds their rows.
     """
     due = Task.objects.due(now)
-    if not due.exists():  # the usual case costs one query and no transaction
-        return planning.Enqueued(), 0, None
     with write():
         tasks, errors = readable(locked(due, skip=True)[:_BATCH])
         planned: list[tuple[Task, policy.Plan]] = []

@@ -1,7 +1,8 @@
 """What a test run covers: the servers it needs, the tests left out without them, and a closing account of both.
 
-SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser; with commas): the run fails at
-its start when one is out of reach, and at its end when no test has used it. The databases: tests/project/settings.py.
+SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, axe, gettext, redis_server,
+postgresql_server; with commas): the run fails at its start when one is out of reach, and at its end when no test has
+used it. The databases: tests/project/settings.py. SISY_TEST_SOAK_SECONDS: tests/faults/test_soak.py.
 """
 
 import importlib.util
@@ -29,7 +30,20 @@ hypothesis.settings.register_profile("sisy", deadline=None)
 hypothesis.settings.load_profile("sisy")
 
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
-MARKED = {"redis": "Redis", "browser": "browser"}
+MARKED = {
+    "redis": "Redis",
+    "redis_server": "Redis servers that are stopped and filled",
+    "postgresql_server": "PostgreSQL servers that crash",
+    "browser": "browser",
+    "axe": "axe-core",
+    "gettext": "GNU gettext",
+    "soak": "the soak",
+}
+PROGRAMS = {
+    "redis_server": ("redis-server", "apt-get install redis-server"),
+    "postgresql_server": ("initdb", "apt-get install postgresql"),
+}
+SOAK = "SISY_TEST_SOAK_SECONDS"
 used: Counter[str] = Counter()  # how many tests with a marker have run
 
 
@@ -46,8 +60,10 @@ def need(name: str) -> Need:
     if name == "redis":
         url = urlsplit(settings.REDIS_URL.split(",")[0])
         return Need("redis", "test", (url.hostname or "127.0.0.1", url.port or 6379), "SISY_TEST_REDIS_URL")
-    if name == "browser":
+    if name in ("browser", "axe"):
         return Need("playwright", "browser")
+    if name == "gettext":
+        return Need("polib", "test")
     package, extra, port = {
         "postgresql": ("psycopg", "postgresql", "5432"),
         "mariadb": ("MySQLdb", "mysql", "3306"),
@@ -59,17 +75,32 @@ def need(name: str) -> Need:
 
 def obstacle(name: str) -> str | None:
     """Say what stands in the way of the tests that need this, or return None."""
+    if name in PROGRAMS:
+        program, remedy = PROGRAMS[name]
+        return None if server_program(program) else f"no {program} (on Debian: {remedy})"
+    if name == "soak":
+        return None if os.environ.get(SOAK) else f"{SOAK} is not set"
     package, extra, address, hint = need(name)
     if importlib.util.find_spec(package) is None:
         return f'{package} is not installed: python -m pip install -e ".[{extra}]"'
-    if name == "browser" and not chromium():
+    if name in ("browser", "axe") and not chromium():
         return "no Chromium on the PATH (on Debian: apt-get install chromium)"
+    if name == "axe" and not shutil.which("npm"):
+        return "no npm on the PATH, which fetches axe-core (on Debian: apt-get install npm)"
+    if name == "gettext" and not shutil.which("xgettext"):
+        return "no xgettext on the PATH (on Debian: apt-get install gettext)"
     if address:
         try:
             socket.create_connection(address, timeout=2).close()
         except OSError as error:
             return f"no server at {address[0]}:{address[1]} ({error.strerror or error}); {hint} can name another"
     return None
+
+
+def server_program(name: str) -> str | None:
+    """Return the path of a server's program; Debian has those of PostgreSQL beside the PATH."""
+    found = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))
+    return found[-1] if found else shutil.which(name)
 
 
 def chromium() -> str | None:
@@ -100,6 +131,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "redis_url" in fixtures:
             item.add_marker(pytest.mark.redis)
+        if "own_redis" in fixtures:
+            item.add_marker(pytest.mark.redis_server)
+        if "own_postgresql" in fixtures:
+            item.add_marker(pytest.mark.postgresql_server)
         if "flow_database" in fixtures:
             item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "other"]), append=False)
         elif uses_the_orm_from_a_coroutine(item):
@@ -145,6 +180,8 @@ def unused() -> list[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workerinput"):  # one of several processes of a run: what they used counts together
+        return
     if exitstatus == pytest.ExitCode.OK and unused() and not session.config.option.collectonly:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -168,15 +205,26 @@ def account() -> Iterator[str]:
         if used[name]:
             yield f"covered   {title} (tests: {used[name]})"
         else:
-            yield f"left out  {title}: {how_to_include(name, f'python -m pytest -m {name}')}"
+            variable = "SISY_TEST_DATABASE=postgresql " if name == "postgresql_server" else ""
+            yield f"left out  {title}: {how_to_include(name, f'{variable}python -m pytest -m {name}')}"
     if importlib.util.find_spec("furo") is None:
         install = 'python -m pip install -e ".[docs]"'
         yield f"left out  building the docs: {install}; then python -m pytest tests/test_docs.py"
 
 
 def how_to_include(name: str, command: str) -> str:
+    if name == "soak":
+        return f"to include it, for an hour: {SOAK}=3600 python -m pytest -s -m soak"
     problem = obstacle(name) if name != "sqlite" else None
     return f"{problem}; then {command}" if problem else f"to include it: {command}"
+
+
+@pytest.fixture(autouse=True)
+def the_overview_is_read_anew() -> None:
+    """What it keeps for half a second is of an earlier test's rows."""
+    from sisy.admin import overview  # the plugin is loaded before Django is set up
+
+    overview.forget()
 
 
 @pytest.fixture

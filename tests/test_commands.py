@@ -1,5 +1,6 @@
 """The commands' options: what is wrong is said in words, at once; tests/flow runs the commands themselves."""
 
+import re
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -85,14 +86,15 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[SisyWorker]:
 
 def test_a_worker_of_all_queues_listens_to_the_common_channel(worked: list[SisyWorker]) -> None:
     call_command("sisy_worker", verbosity=0)
-    assert worked[0].channels == ["sisy.heartbeat", "sisy.run"]
+    assert worked[0].channels[:-1] == ["sisy.heartbeat", "sisy.run"]
+    assert re.fullmatch(r"sisy\.run-[0-9a-f]{32}", worked[0].channels[-1]), "its own, for cancellations"
     assert worked[0]._engine.pump._queues is None
 
 
 def test_a_worker_of_some_queues_listens_to_theirs(worked: list[SisyWorker], settings: Any) -> None:
     settings.SISY = {"HEARTBEAT_CHANNEL": "beat", "RUN_CHANNEL": "work"}
     call_command("sisy_worker", "--queues", "print,mail", verbosity=0)
-    assert worked[0].channels == ["beat", "work.mail", "work.print"]
+    assert worked[0].channels[:-1] == ["beat", "work.mail", "work.print"]
     assert worked[0]._engine.pump._queues == ["mail", "print"]
 
 
@@ -119,7 +121,8 @@ def test_the_one_process_command_needs_no_layer(worked: list[SisyWorker], settin
     settings.CHANNEL_LAYERS = {}
     output = StringIO()
     call_command("sisy", "--interval", "2", "--concurrency", "3", stdout=output)
-    assert worked[0].channels == ["sisy.heartbeat", "sisy.run"]
+    assert worked[0].channels[:-1] == ["sisy.heartbeat", "sisy.run"]
+    assert re.fullmatch(r"sisy\.run-[0-9a-f]{32}", worked[0].channels[-1]), "its own, for cancellations"
     assert worked[0].channel_layer is not None
     assert worked[0]._heartbeat.interval == timedelta(seconds=2)
     assert worked[0]._engine.pump.pool.concurrency == 3

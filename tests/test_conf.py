@@ -18,6 +18,7 @@ DEFAULTS = {
     "LEASE": timedelta(seconds=60),
     "DRAIN_TIMEOUT": timedelta(seconds=25),
     "MAX_CRASHES": 3,
+    "DEPLOY_GRACE": timedelta(minutes=5),
     "ALLOWED_CALLABLES": None,
     "MISFIRE_CAP": 1000,
     "USERDATA_MAX_BYTES": 65536,

@@ -10,7 +10,7 @@ from asgiref.testing import ApplicationCommunicator
 from channels.routing import ChannelNameRouter
 
 from sisy import routing
-from sisy.messages import Nudge, Tick
+from sisy.messages import Cancel, Nudge, Tick
 from sisy.worker import engine as engine_module
 
 NUDGE, TICK = Nudge().to_message(), Tick().to_message()
@@ -50,6 +50,9 @@ class FakeEngine:
     def wake(self, message: Any) -> None:
         self.told.append(message)
 
+    def look_for_cancelled(self) -> None:
+        self.told.append("look for cancelled")
+
     def request_tick(self) -> None:
         self.told.append("tick")
 
@@ -88,6 +91,13 @@ async def test_the_channel_of_any_queue_is_known(engine: FakeEngine) -> None:
     async with consumer("sisy.run.mail") as communicator:
         await deliver(communicator, NUDGE)
     assert engine.told == ["start running", NUDGE]
+
+
+@pytest.mark.parametrize("channel", ["sisy.run", "sisy.run-0000000000000000000000000000000b"])
+async def test_a_cancel_has_the_engine_look(engine: FakeEngine, channel: str) -> None:
+    async with consumer(channel) as communicator:
+        await deliver(communicator, Cancel().to_message())
+    assert engine.told == ["look for cancelled"]
 
 
 async def test_a_tick_is_ticked(engine: FakeEngine) -> None:

@@ -28,7 +28,7 @@ from tests.project.shop.rows import (
     stored,
     tick_and_claim,
 )
-from tests.two_connections import NEW_RUN, RUN_UPDATE, TASK_UPDATE, meeting, overtaken
+from tests.two_connections import NEW_RUN, RUN_END, RUN_UPDATE, TASK_UPDATE, meeting, overtaken
 
 # Only these apps' tables are emptied after each test, which takes a tenth of the time.
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["sisy", "tests.project.shop"])
@@ -209,7 +209,7 @@ def test_a_rescue_that_a_finish_overtakes_finds_nothing(expired):
 
 def test_a_rescue_that_meets_a_finish_leaves_it_alone(expired):
     ended = outcome(expired, result="in time")
-    held, rescued = meeting(lambda: endings.finish([ended], now=at(1)), rescue, before=NEW_RUN)
+    held, rescued = meeting(lambda: endings.finish([ended], now=at(1)), rescue, before=RUN_END)
     assert (held, rescued) == ({expired.pk}, [])
     assert statuses() == ["SUCCESSFUL"]
 
@@ -258,7 +258,7 @@ def test_one_outcome_that_is_written_twice_at_once_is_written_once(order):
         order,
         lambda: endings.finish([ended], now=at(1)),
         lambda: endings.finish([ended], now=at(1)),
-        before=NEW_RUN,
+        before=RUN_END,
     )
     assert sorted([len(first), len(second)]) == [0, 1]
     assert statuses() == ["SUCCESSFUL"]
@@ -274,7 +274,7 @@ def test_two_workers_that_finish_the_last_two_runs_delete_the_task(order, error)
     every_minute(iterations=2, overlap="allow", userdata={"n": 1})
     runs = [*tick_and_claim(at(0)), *tick_and_claim(at(1))]
     finishes = [lambda run=run: endings.finish([outcome(run, error=error)], now=at(2)) for run in runs]
-    first, second = in_order(order, *finishes, before=NEW_RUN)
+    first, second = in_order(order, *finishes, before=RUN_END)
     assert first | second == {run.pk for run in runs}
     assert not Task.objects.exists()
     assert set(Run.objects.values_list("task", "status")) == {(None, "FAILED" if error else "SUCCESSFUL")}
@@ -290,7 +290,7 @@ def test_a_finish_of_the_last_run_and_a_cancel_of_the_other_delete_the_task(orde
         order,
         lambda: endings.finish([outcome(run)], now=at(2)),
         lambda: endings.cancel([waiting], now=at(2)),
-        before=NEW_RUN,
+        before=RUN_END,
     )
     scheduler.tick(at(3))
     assert not Task.objects.exists()
@@ -306,7 +306,7 @@ def test_a_run_by_hand_and_the_finish_of_the_last_run_leave_no_run_without_its_t
     if asap_first:
         by_hand, held = in_order(order, asap, finish, before=NEW_RUN)
     else:
-        held, by_hand = in_order(order, finish, asap, before=NEW_RUN)
+        held, by_hand = in_order(order, finish, asap, before=RUN_END)
     assert held == {run.pk}
     if isinstance(by_hand, TaskGone):
         assert not Task.objects.exists()
@@ -322,7 +322,7 @@ def test_raising_the_iterations_while_the_last_run_ends_keeps_the_task_or_says_t
     (run,) = tick_and_claim(NOON)
     task.iterations = 5
 
-    held, saved = in_order(order, lambda: endings.finish([outcome(run)], now=at(1)), task.save, before=NEW_RUN)
+    held, saved = in_order(order, lambda: endings.finish([outcome(run)], now=at(1)), task.save, before=RUN_END)
     assert held == {run.pk}
     if isinstance(saved, TaskGone):
         assert not Task.objects.exists()
@@ -510,7 +510,7 @@ def test_a_cancel_that_a_claim_overtakes_or_meets_ends_or_asks(order):
     every_minute()
     scheduler.tick(NOON)
     run = Run.objects.get()
-    cancelled, claimed = in_order(order, cancel(run), claim, before=NEW_RUN)
+    cancelled, claimed = in_order(order, cancel(run), claim, before=RUN_END)
     assert cancelled == 1
     row = stored(run)
     if claimed:
@@ -533,7 +533,7 @@ def test_a_finish_and_a_cancel_leave_one_end(order):
     every_minute()
     (run,) = tick_and_claim(NOON)
     ended = outcome(run, result=1)
-    held, _ = in_order(order, lambda: endings.finish([ended], now=at(1)), cancel(run), before=NEW_RUN)
+    held, _ = in_order(order, lambda: endings.finish([ended], now=at(1)), cancel(run), before=RUN_END)
     assert (held, statuses()) == ({run.pk}, ["SUCCESSFUL"])
 
 
@@ -542,7 +542,7 @@ def test_a_failed_attempt_that_a_cancel_overtakes_is_the_last(order):
     every_minute(max_attempts=5)
     (run,) = tick_and_claim(NOON)
     ended = outcome(run, error=RuntimeError("no"))
-    held, _ = in_order(order, lambda: endings.finish([ended], now=at(1)), cancel(run), before=NEW_RUN)
+    held, _ = in_order(order, lambda: endings.finish([ended], now=at(1)), cancel(run), before=RUN_END)
     assert held == {run.pk}
     assert statuses() == ["CANCELLED"]
 
@@ -563,7 +563,7 @@ def test_a_run_that_begins_to_wait_while_the_one_before_ends_is_released_by_the_
         return endings.finish([ended], now=at(1))
 
     if finish_first:
-        in_order(order, finish, tick(1), before=NEW_RUN)
+        in_order(order, finish, tick(1), before=RUN_END)
     else:
         in_order(order, tick(1), finish, before=NEW_RUN)
     scheduler.tick(at(1.5))
@@ -582,7 +582,7 @@ def test_a_run_that_is_replaced_while_it_ends_does_not_hold_up_the_new_one(order
         return endings.finish([ended], now=at(1))
 
     if finish_first:
-        in_order(order, finish, tick(1), before=NEW_RUN)
+        in_order(order, finish, tick(1), before=RUN_END)
     else:
         in_order(order, tick(1), finish, before=NEW_RUN)
     scheduler.tick(at(1.5))
@@ -780,7 +780,7 @@ def test_a_run_whose_task_is_deleted_while_it_ends_comes_to_an_end(order, error,
     if delete_first:
         in_order(order, delete(task), finish, before="^DELETE")
     else:
-        in_order(order, finish, delete(task), before=NEW_RUN)
+        in_order(order, finish, delete(task), before=RUN_END)
     assert not Task.objects.exists()
     for again in claim(at(5)):
         assert end(again, now=at(5), error=RuntimeError("its task was deleted"))

@@ -79,7 +79,8 @@ class Machine(RuleBasedStateMachine):
         self.context.enter_context(mock.patch.object(timezone, "now", self.host_now))
         for module in (claims, run_rows):
             self.context.enter_context(mock.patch.object(module, "DatabaseNow", self.database_now))
-        self.context.enter_context(mock.patch.object(maintenance, "_last_prune", None))
+        self.context.enter_context(mock.patch.object(maintenance, "_last_rounds", None))
+        self.context.enter_context(mock.patch.object(maintenance, "_ROUNDS_EVERY", timedelta(0)))  # a tick does all
         self.context.enter_context(mock.patch.object(realignment, "realign_some"))
         self.context.enter_context(mock.patch.object(realignment, "DatabaseNow", self.database_now))
         self.context.callback(signals.runs_changed.disconnect, self.hear, dispatch_uid="machine")
@@ -90,9 +91,9 @@ class Machine(RuleBasedStateMachine):
     def host_now(self) -> datetime:
         return self.now
 
-    def database_now(self) -> models.Value | Cast:
-        now = models.Value(self.clock, output_field=models.DateTimeField())
-        return Cast(now, models.DateTimeField()) if connection.vendor == "mysql" else now  # else it comes back as text
+    def database_now(self) -> Cast:
+        """The model's clock; a bare value would come back from MariaDB as text."""
+        return Cast(models.Value(self.clock), models.DateTimeField())
 
     def hear(self, sender: Any, *, event: str, runs: Sequence[Run], **_: Any) -> None:
         if event == "finished":

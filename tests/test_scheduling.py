@@ -163,8 +163,8 @@ def test_a_tick_with_nothing_due_costs_the_same_however_many_tasks_there_are():
     few = statements(lambda: scheduler.tick(at(-1.99)))
     Task.objects.bulk_create([task_with_callable(chores.nothing, label=f"{n}", start_running=NOON) for n in range(50)])
     many = statements(lambda: scheduler.tick(at(-1.98)))
-    assert len(many) == len(few)
-    assert sum("sisy_task" in sql and "next_run" in sql and "<=" in sql for sql in many) == 1
+    assert len(many) == len(few) == 1
+    assert "next_run" in many[0]
 
 
 def test_the_statements_of_a_tick_do_not_grow_with_the_due_tasks():

@@ -211,6 +211,34 @@ def test_a_released_run_can_be_claimed_at_once_and_has_not_crashed():
     assert [again.pk for again in claim(NOON)] == [run.pk]
 
 
+def test_released_runs_keep_each_its_own_count_of_crashes():
+    for number in range(3):
+        every_minute(label=f"{number}")
+    runs = tick_and_claim(NOON)
+    for crashes, run in enumerate(runs):
+        put_in(run, crashes=crashes)
+        run.crashes = crashes
+    returns.release(runs, now=NOON)
+    assert [stored(run).crashes for run in runs] == [0, 1, 2]
+
+
+def test_what_a_worker_has_claimed_without_knowing_is_released_and_the_rest_is_not():
+    me, other = uuid4(), uuid4()
+    for number in range(4):
+        every_minute(label=f"{number}", at_most_once=True)
+    scheduler.tick(NOON)
+    known, unknown, cancelled, foreign = (claim(NOON, limit=1, worker=worker)[0] for worker in (me, me, me, other))
+    claims.start([known, unknown], now=NOON)
+    cancelled.task.cancel()
+    assert returns.release_strays(worker=me, held={known.pk: known.claim}, now=NOON) == 2
+    assert [stored(run).status for run in (known, unknown, cancelled, foreign)] == [
+        "RUNNING", "READY", "CANCELLED", "RUNNING"
+    ]  # fmt: skip
+    row = stored(unknown)
+    assert (row.crashes, row.started_at, row.claim, row.worker) == (0, None, None, None)
+    assert returns.release_strays(worker=me, held={known.pk: known.claim}, now=NOON) == 0
+
+
 def test_a_run_that_was_asked_to_cancel_and_is_released_does_not_run_again():
     task = every_minute()
     (run,) = tick_and_claim(NOON)
@@ -387,6 +415,10 @@ def test_an_old_token_can_not_start(old):
 
 def test_an_old_token_can_not_renew(old):
     assert unchanged(old, lambda: claims.renew({old.pk: old.claim}, lease=LEASE)) == {}
+
+
+def test_an_old_token_can_not_decline(old):
+    assert unchanged(old, lambda: returns.decline([old], reason="no code", now=NOON)) == 0
 
 
 def test_an_old_token_can_not_release(old):

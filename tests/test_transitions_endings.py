@@ -3,12 +3,15 @@
 import uuid
 
 import pytest
+from django.db import OperationalError, transaction
+from django.utils import timezone
 
 from sisy import scheduler, signals
 from sisy.errors import Cancelled
 from sisy.models import Run, RunStatus, Task
 from sisy.testing import drain
 from sisy.transitions import claims, endings
+from sisy.transitions.returns import rescue
 from tests.project.shop import chores
 from tests.project.shop.rows import (
     NOON,
@@ -73,6 +76,39 @@ def test_finishing_the_same_outcome_twice_writes_it_once():
     before = Run.objects.values().get()
     assert endings.finish([ended], now=at(1)) == set()
     assert Run.objects.values().get() == before
+
+
+def test_an_end_that_was_committed_and_whose_answer_was_lost_is_told_once(caplog, django_capture_on_commit_callbacks):
+    every_minute(), every_minute(max_attempts=2), every_minute()
+    caplog.set_level("INFO", logger="sisy.run")
+    succeeded, retried, taken = tick_and_claim(NOON)
+    outcomes = [outcome(succeeded), outcome(retried, error=RuntimeError("no")), outcome(taken)]
+    expire(taken)
+    rescue(now=NOON, max_crashes=3)
+    assert endings.finish(outcomes, now=NOON) == {succeeded.pk, retried.pk}  # the observers never hear of it
+    with django_capture_on_commit_callbacks(execute=True):
+        assert endings.finish(outcomes, now=at(1)) == set()
+        assert endings.announce_written(outcomes) == [succeeded, retried]
+    assert [message.partition(" of ")[0] for message in caplog.messages] == [f"Run {retried.pk}", f"Run {succeeded.pk}"]
+
+
+def test_a_last_run_that_is_written_at_the_second_try_takes_its_task_along(monkeypatch):
+    Task.run_once(chores.does, {"n": 1})
+    (run,) = claim(timezone.now())
+    delete, failures = endings._delete_tasks, [OperationalError("deadlock detected")]
+
+    def fail_once(tasks):
+        if failures:
+            raise failures.pop()
+        delete(tasks)
+
+    monkeypatch.setattr(endings, "_delete_tasks", fail_once)
+    ended = outcome(run)
+    with pytest.raises(OperationalError), transaction.atomic():
+        endings.finish([ended], now=NOON)
+    assert endings.finish([ended], now=NOON) == {run.pk}
+    assert not Task.objects.exists()
+    assert Run.objects.get().userdata == {"n": 1}
 
 
 def test_an_outcome_with_a_token_that_nobody_drew_is_not_written():

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DataError, InterfaceError, OperationalError, connection, transaction
+from django.db import DataError, InterfaceError, InternalError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from sisy import layer, scheduler
@@ -19,6 +19,7 @@ from sisy.messages import Nudge
 from sisy.models import Run, RunStatus, Task, Worker, task_with_callable
 from sisy.transitions import claims, endings
 from sisy.worker import engine as engine_module
+from sisy.worker import keeper as keeper_module
 from sisy.worker.engine import Engine
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import wait_for
@@ -66,7 +67,7 @@ def stop(engine: Engine) -> None:
     engine.stop()
     pump = engine.threads["sisy-pump"]
     wait_for(lambda: engine.drained.is_set() or not pump.is_alive(), 10, "the end of the pump")
-    engine.keeper.closed.set()  # what a pump does at its end, for those that have died before
+    engine.keeper.close()  # what a pump does at its end, for those that have died before
     layer.remove_bell(engine.hear)
     for thread in list(engine.threads.values()):  # they close their connections; the database could not be dropped
         thread.join(5)
@@ -317,6 +318,19 @@ def test_a_running_run_can_be_cancelled_from_elsewhere(start_engine: StartEngine
     assert only_run().status == RunStatus.CANCELLED
 
 
+@pytest.mark.parametrize("function", [flow_tasks.wait_for_file, flow_tasks.await_file])
+def test_a_message_tells_the_worker_to_cancel_without_a_poll(
+    start_engine: StartEngine, free: Path, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "_LOOK_FOR_CANCELLED_EVERY", 3600.0)
+    start_engine()
+    task = Task.run_once(function, {"file": str(free)})
+    wait_for_begin()
+    assert task.cancel() == 1
+    run = only_run()
+    assert (run.status, run.reason) == (RunStatus.CANCELLED, "cancelled")
+
+
 def test_runs_of_dead_workers_are_rescued_without_a_tick(start_engine: StartEngine) -> None:
     Task.run_once(tasks.note)
     (dead,) = claims.claim(worker=uuid4(), queues=None, limit=1, lease=timedelta(seconds=-1), now=timezone.now())
@@ -408,8 +422,14 @@ def test_nothing_abandoned_is_nothing_to_say(start_engine: StartEngine) -> None:
 
 # Trouble --------------------------------------------------------------------------------------------------------------
 
+OUTAGES = [
+    OperationalError("the server is gone"),
+    InterfaceError("connection is closed"),
+    InternalError("cannot execute UPDATE in a read-only transaction"),  # PostgreSQL
+]
 
-@pytest.mark.parametrize("error", [OperationalError("the server is gone"), InterfaceError("connection is closed")])
+
+@pytest.mark.parametrize("error", OUTAGES)
 def test_an_end_that_could_not_be_written_is_written_later(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -428,6 +448,98 @@ def test_an_end_that_could_not_be_written_is_written_later(
     warnings = [record for record in caplog.records if record.name == "sisy.worker"]
     assert [record.levelname for record in warnings] == ["WARNING"]
     assert str(error) in warnings[0].getMessage()
+
+
+def test_what_was_claimed_without_an_answer_is_handed_back_at_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else could tell that it was not called, and it would wait for the end of its lease."""
+    claim, failures = claims.claim, [OperationalError("the server closed the connection unexpectedly")]
+
+    def claim_and_lose_the_answer(**how: Any) -> list[Run]:
+        runs = claim(**how)
+        if runs and failures:
+            raise failures.pop()
+        return runs
+
+    monkeypatch.setattr(claims, "claim", claim_and_lose_the_answer)
+    start_engine()
+    Task.run_once(tasks.note, label="often")
+    Task.run_once(tasks.note, label="once", at_most_once=True)
+    wait_for_status(RunStatus.SUCCESSFUL, 2)
+    assert {run.crashes for run in Run.objects.all()} == {0}
+    assert len(ledger.lines(kind="begin")) == 2
+    assert failures == []
+
+
+def test_an_end_whose_answer_was_lost_is_told_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the next thing that it asks the database is not answered either."""
+    caplog.set_level(logging.INFO, logger="sisy.run")
+    finish, written, losses = endings.finish, endings.announce_written, ["finish", "written"]
+
+    def finish_without_an_answer(*args: Any, **how: Any) -> set[int]:
+        if "finish" not in losses:
+            return finish(*args, **how)
+        losses.remove("finish")
+        with transaction.atomic():
+            finish(*args, **how)
+            connection.run_on_commit.clear()
+        raise OUTAGES[0]
+
+    def unanswered(outcomes: Any) -> list[Run]:
+        if "written" in losses:
+            losses.remove("written")
+            raise OUTAGES[0]
+        return written(outcomes)
+
+    monkeypatch.setattr(endings, "finish", finish_without_an_answer)
+    monkeypatch.setattr(endings, "announce_written", unanswered)
+    start_engine()
+    Task.run_once(tasks.note)
+    wait_for(lambda: " SUCCESSFUL in " in caplog.text, 10, "the log line")
+    Task.run_once(tasks.note)
+    wait_for_status(RunStatus.SUCCESSFUL, 2)
+    wait_for(lambda: caplog.text.count(" SUCCESSFUL in ") >= 2, 10, "the second one's")
+    assert caplog.text.count(" SUCCESSFUL in ") == 2
+
+
+def test_a_worker_whose_row_was_written_without_an_answer_works(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, failures = Worker.save, [OUTAGES[0]]
+
+    def save_and_lose_the_answer(self: Worker, **how: Any) -> None:
+        save(self, **how)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(Worker, "save", save_and_lose_the_answer)
+    start_engine()
+    Task.run_once(tasks.note)
+    assert only_run().status == RunStatus.SUCCESSFUL
+    assert Worker.objects.count() == 1
+
+
+@pytest.mark.parametrize("error", OUTAGES)
+def test_a_run_that_could_not_be_started_is_handed_back_at_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    start, failures = claims.start, [error]
+
+    def start_and_lose_the_answer(*args: Any, **how: Any) -> set[int]:
+        started = start(*args, **how)
+        if failures:
+            raise failures.pop()
+        return started
+
+    monkeypatch.setattr(claims, "start", start_and_lose_the_answer)
+    start_engine()
+    Task.run_once(tasks.note, at_most_once=True)
+    assert only_run().status == RunStatus.SUCCESSFUL
+    assert Run.objects.get().crashes == 0
+    assert len(ledger.lines(kind="begin")) == 1
 
 
 def test_an_outcome_that_can_not_be_stored_fails_its_own_run_only(
@@ -476,16 +588,16 @@ def test_a_text_that_no_database_takes_costs_neither_the_worker_nor_the_tracebac
 def test_the_keeper_outlives_a_database_that_is_away(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, deaths: threading.Semaphore
 ) -> None:
-    renew, errors = claims.renew, [InterfaceError("connection already closed"), OperationalError("server is gone")]
+    renew, errors = claims.renew, list(OUTAGES)
 
-    def refuse_twice(*args: Any, **kwargs: Any) -> dict[int, bool]:
+    def refuse_some(*args: Any, **kwargs: Any) -> dict[int, bool]:
         if errors:
             raise errors.pop()
         return renew(*args, **kwargs)
 
-    monkeypatch.setattr(claims, "renew", refuse_twice)
+    monkeypatch.setattr(claims, "renew", refuse_some)
     engine = start_engine()
-    wait_for(lambda: not errors, 10, "both errors")
+    wait_for(lambda: not errors, 10, "the errors")
     assert not deaths.acquire(timeout=0.5)
     assert engine.threads["sisy-leases"].is_alive()
 
@@ -493,7 +605,7 @@ def test_the_keeper_outlives_a_database_that_is_away(
 def test_the_ticker_outlives_a_database_that_is_away(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, deaths: threading.Semaphore
 ) -> None:
-    tick, errors = scheduler.tick, [OperationalError("server is gone")]
+    tick, errors = scheduler.tick, list(OUTAGES)
 
     def refuse_once(now: Any) -> scheduler.Ticked:
         if errors:
@@ -503,7 +615,7 @@ def test_the_ticker_outlives_a_database_that_is_away(
     monkeypatch.setattr(scheduler, "tick", refuse_once)
     engine = start_engine()
     engine.request_tick()
-    wait_for(lambda: engine.ticker.ticks, 10, "a tick")
+    wait_for(lambda: engine.ticker.ticks, 20, "a tick")
     assert not deaths.acquire(blocking=False)
 
 

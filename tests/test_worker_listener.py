@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -70,6 +70,15 @@ class IdleTimeoutError(Exception):
 @pytest.fixture(autouse=True)
 def rows_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worker.objects, "exists", lambda: False, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A worker leaves signals ignored, for its process ends; processes that later tests start would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -160,6 +169,7 @@ def test_the_same_signal_twice_at_once_counts_once(engine: FakeEngine) -> None:
 
 def test_a_process_with_a_function_that_can_not_be_stopped_is_to_be_started_anew(engine: FakeEngine) -> None:
     assert work(new_worker(engine), (0.1, lambda: setattr(engine, "needs_recycling", True))) == EXIT_RECYCLE
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "ignoring it would be inherited by what starts anew"
     assert engine.told == ["start", "stop"]
 
 

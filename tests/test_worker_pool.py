@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 
-from sisy import signals
+from sisy import executor, signals
 from sisy.errors import Cancelled, Retry, Skip, TimedOut
 from sisy.models import Run, RunStatus, Task
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
-from sisy.worker.pool import Flight, Pool
+from sisy.worker import flight as flight_module
+from sisy.worker.flight import Flight
+from sisy.worker.pool import Pool
 from tests.flow.processes import wait_for
 
 Message = dict[str, Any]
@@ -202,7 +205,7 @@ def new_pool(concurrency: int = 1) -> Pool:
 def outcomes(pool: Pool, count: int) -> list[Outcome]:
     """Wait for so many outcomes, and take them in the order in which they ended."""
     found: list[Outcome] = []
-    wait_for(lambda: found.extend(pool.take_ended()) or len(found) >= count, 5, f"{count} outcomes")
+    wait_for(lambda: found.extend(pool.take_ended()) or len(found) >= count, 60, f"{count} outcomes")
     assert len(found) == count
     return found
 
@@ -505,6 +508,18 @@ def test_a_run_is_overdue_once_it_has_run_longer_than_its_timeout() -> None:
     outcomes(pool, 2)
 
 
+def test_a_run_whose_function_is_never_found_is_overdue_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import that hangs would keep its slot for ever; a slow one is not the function's fault."""
+    monkeypatch.setattr(executor, "prepare", lambda *_, **__: gate.wait(30))
+    pool = new_pool(2)
+    hurried, patient = claimed(notes, timeout=0.05), claimed(notes)
+    pool.offer([hurried, patient], message=NUDGE)
+    wait_for(lambda: len(pool.flights()) == 2 and min(flight.age for flight in pool.flights()) > 0.3)
+    assert [flight.is_overdue for flight in pool.flights()] == [False, False]
+    monkeypatch.setattr(flight_module, "_IMPORT_SECONDS", 0.1)
+    assert [flight.run for flight in pool.flights() if flight.is_overdue] == [hurried]
+
+
 def test_a_timeout_can_be_tried_again() -> None:
     pool = new_pool()
     run = claimed(waits, userdata={"n": 1}, timeout=60)
@@ -626,9 +641,43 @@ def test_a_run_that_can_not_be_started_for_want_of_the_database_is_left_to_other
     assert_a_slot_is_left(pool)
 
 
-def test_a_callable_that_leads_nowhere_fails_its_run() -> None:
+def test_a_run_that_is_cancelled_while_it_waits_for_a_slot_does_not_start() -> None:
+    first, second = claimed(waits), claimed(notes)
+    pool = new_pool(concurrency=1)
+    pool.offer([first, second], message=NUDGE)
+    wait_for(lambda: len(calls) == 1, 5, "the first run to start")
+    (waiting,) = pool.backlog()
+    assert waiting.run is second
+    pool.cancel(waiting, requested_at=timezone.now())
+    assert pool.in_hand == 2
+    gate.set()
+    ended = {outcome.run.pk: outcome.run.status for outcome in outcomes(pool, 2)}
+    assert ended == {first.pk: RunStatus.SUCCESSFUL, second.pk: RunStatus.CANCELLED}
+    assert len(calls) == 1
+    assert_a_slot_is_left(pool)
+
+
+def test_a_callable_that_leads_nowhere_is_left_to_another_worker() -> None:
     run = claimed(notes)
     run.callable = f"{__name__}.not_there"
+    pool = new_pool()
+    pool.offer([run], message=NUDGE)
+    wait_for(lambda: pool.in_hand == 0, 5, "the run to be declined")
+    assert not pool.is_empty, "it is still this worker's until it is handed back"
+    assert pool.held() == {run.pk: run.claim}
+    (declined,) = pool.take_declined()
+    assert declined.run is run
+    assert "not_there" in declined.reason
+    assert (pool.take_ended(), pool.take_declined(), pool.is_empty) == ([], [], True)
+    assert_a_slot_is_left(pool)
+
+
+@pytest.mark.parametrize("grace", [0, 300])
+def test_a_callable_that_nobody_has_found_for_the_grace_of_a_deploy_fails_its_run(settings: Any, grace: int) -> None:
+    settings.SISY = {"DEPLOY_GRACE": grace}
+    run = claimed(notes)
+    run.callable = f"{__name__}.not_there"
+    run.declined_at = timezone.now() - timedelta(seconds=grace) if grace else None
     pool = new_pool()
     pool.offer([run], message=NUDGE)
     (outcome,) = outcomes(pool, 1)

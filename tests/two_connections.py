@@ -21,8 +21,11 @@ PATIENCE = 15.0  # seconds, after which a test fails that would hang
 WRITE = r"^(UPDATE|INSERT|DELETE)(?!.* WHERE 0$)"  # but not the one by which SQLite is told to lock
 LOCK = r"^BEGIN|FOR UPDATE|^UPDATE|^INSERT|^DELETE"
 NEW_RUN = r"^INSERT INTO .sisy_run"
+RUN_END = r"^UPDATE .sisy_run. (AS r |SET .status. = %s, .reason)"
 RUN_UPDATE = r"^UPDATE .sisy_run. SET .(status|cancel_requested_at|claim|lease_expires_at|crashes|started_at)"
-TASK_UPDATE = r"^UPDATE .sisy_task. SET .(label|enabled|next_run|schedule|iterations|last_run|runs_created|modified_at)"
+TASK_UPDATE = (
+    r"^UPDATE .sisy_task. (AS r |SET .(label|enabled|next_run|schedule|iterations|last_run|runs_created|modified_at))"
+)
 
 
 @dataclass

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from django.core.checks import CheckMessage, Tags, register
 from django.db import DatabaseError, connections, router
-from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from sisy import callables, conf, registry
@@ -19,7 +18,7 @@ from sisy.checks.catalogue import found
 from sisy.checks.project import sound_settings
 from sisy.errors import InvalidInput
 from sisy.models import Run, Task
-from sisy.rows.clock import DatabaseNow
+from sisy.rows.clock import database_now
 
 _MOST_CALLABLES: Final = 200  # one indexed query each
 _MOST_TASKS: Final = 1000
@@ -61,14 +60,12 @@ def _journal(alias: str, settings: conf.Settings) -> Iterator[CheckMessage]:
 
 
 def _clocks(alias: str, settings: conf.Settings) -> Iterator[CheckMessage]:
-    # Any table will do that has a row as soon as sisy's own exist.
-    rows: Any = MigrationRecorder(connections[alias]).migration_qs
     before = timezone.now()
-    database_now = rows.annotate(now=DatabaseNow()).values_list("now", flat=True).first()
+    there = database_now(alias)
     after = timezone.now()
-    if database_now is None:
+    if there is None:
         return
-    ahead, behind = database_now - after, before - database_now
+    ahead, behind = there - after, before - there
     if max(ahead, behind) > _CLOCKS_MAY_DIFFER:
         word, difference = ("ahead of", ahead) if ahead > behind else ("behind", behind)
         text = f"The clock of the database {alias!r} is {difference.total_seconds():.1f} s {word} this host's."

@@ -19,10 +19,9 @@ from sisy.demo.asgi import application as web
 from sisy.demo.console import Console
 from sisy.demo.management.commands.setup import LOGIN
 from sisy.demo.ports import HOST
-from sisy.messages import run_channels
 from sisy.routing import application as channels
 from sisy.worker.engine import Engine, use_engine
-from sisy.worker.heartbeat import Heartbeat
+from sisy.worker.heartbeat import Heartbeat, Presence
 from sisy.worker.listener import SisyWorker
 
 
@@ -61,10 +60,12 @@ def _worker() -> tuple[SisyWorker, Engine]:
     use_engine(engine)
     worker = SisyWorker(
         application=channels,
-        channels=[configured.heartbeat_channel, *run_channels(configured.run_channel, None)],
+        channels=[configured.heartbeat_channel, *engine.channels],
         channel_layer=layer.use_in_memory_layer(),
         engine=engine,
-        heartbeat=Heartbeat(interval=configured.heartbeat_interval),
+        heartbeat=Heartbeat(
+            interval=configured.heartbeat_interval, presence=Presence(interval=configured.heartbeat_interval)
+        ),
     )
     return worker, engine
 

@@ -11,6 +11,7 @@ from django.db import connections, router
 
 from sisy import conf, jsondata
 from sisy.errors import InvalidTime
+from sisy.rows.inserts import copies, insert, insert_many
 from sisy.transitions import planning
 from sisy.transitions.atomic import announce_tasks, locked, write
 
@@ -51,7 +52,7 @@ def prepare(task: "Task", *, now: datetime) -> None:
 
 def lock_rows(model: type["Task"], keys: Sequence[int]) -> None:
     """Lock tasks, in one order: a tick that is creating their runs ends first, and the next one waits."""
-    rows = locked(model._base_manager.filter(pk__in=keys).order_by("pk"))
+    rows = locked(model._base_manager.filter(pk__among=keys).order_by("pk"))
     list(rows.values_list("pk"))
 
 
@@ -67,28 +68,29 @@ def insert_copies(first: T, userdatas: Iterable[dict[str, Any]], *, now: datetim
         InvalidInput: a value is wrong; nothing was inserted.
     """
     prepare(first, now=now)
-    fixed = {field.attname: getattr(first, field.attname) for field in first._meta.concrete_fields}
-    del fixed["_extra_data"], fixed["id"]
     limit = conf.current().userdata_max_bytes
-    tasks = [
-        type(first)(**fixed, _extra_data=jsondata.checked_userdata(userdata, max_bytes=limit)) for userdata in userdatas
-    ]
+    checked = [jsondata.checked_userdata(userdata, max_bytes=limit) for userdata in userdatas]
+    tasks: list[T] = []
     with write():
-        for index in range(0, len(tasks), _CHUNK):
-            _insert(tasks[index : index + _CHUNK], now=now)
+        for index in range(0, len(checked), _CHUNK):
+            tasks += _insert_copies(first, checked[index : index + _CHUNK], now=now)
     return tasks
 
 
-def _insert(tasks: Sequence["Task"], *, now: datetime) -> None:
-    """Insert prepared tasks in one statement, or one by one where the database does not tell the new keys."""
-    using = router.db_for_write(type(tasks[0]))
-    rows = type(tasks[0])._base_manager.using(using)
+def _insert_copies(first: T, userdatas: Sequence[dict[str, Any]], *, now: datetime) -> list[T]:
+    """Insert copies of a prepared task in one statement, or one by one where the database does not tell their keys."""
+    using = router.db_for_write(type(first))
+    tasks = copies(first, "_extra_data", userdatas, using=using)
     if connections[using].features.can_return_rows_from_bulk_insert:
-        rows.bulk_create(tasks)
+        insert_many(tasks, using=using, different=["_extra_data"])
     else:
         for task in tasks:
-            task.save_base(force_insert=True, using=using)
-    enter(tasks, now=now)
+            insert(task, using=using)
+    if first.runs_created:
+        planning.insert_first_runs_of_copies(tasks, now=now)
+    if first.next_run is not None:
+        announce_tasks("scheduled", tasks)
+    return tasks
 
 
 def enter(tasks: Sequence["Task"], *, now: datetime) -> None:

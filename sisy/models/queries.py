@@ -11,7 +11,7 @@ from sisy import callables
 from sisy.models.columns import TIMING_COLUMNS
 from sisy.models.entry import enter, lock_rows, prepare
 from sisy.transitions import planning
-from sisy.transitions.atomic import tried_again, write
+from sisy.transitions.atomic import announce_tasks, tried_again, write
 
 if TYPE_CHECKING:
     from sisy.models.task import Task
@@ -82,7 +82,9 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete as Django does; the runs stay, without a reference to the task."""
         with write():
-            lock_rows(self.model, list(self.order_by().values_list("pk", flat=True)))
+            keys = list(self.order_by().values_list("pk", flat=True))
+            lock_rows(self.model, keys)
+            announce_tasks("deleted", [self.model(pk=key) for key in keys])
             return super().delete()
 
     delete.alters_data = True  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ scheduler or another person wrote meanwhile.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -22,9 +23,10 @@ from sisy.models.columns import SCHEDULER_COLUMNS, TIMING_COLUMNS, Misfire, Over
 from sisy.models.entry import enter, insert_copies, lock_rows, prepare
 from sisy.models.queries import TaskQuerySet
 from sisy.models.timing import ONCE, TaskTiming
+from sisy.rows.inserts import insert
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
-from sisy.transitions.atomic import tried_again, write
+from sisy.transitions.atomic import announce_tasks, tried_again, write
 
 
 class Task(TaskTiming):
@@ -47,9 +49,7 @@ class Task(TaskTiming):
         permissions = [("run_task", _("Can run a task now")), ("pause_task", _("Can pause and resume a task"))]
         constraints = [
             models.CheckConstraint(
-                condition=Q(end_running__isnull=True)
-                | Q(start_running__isnull=True)
-                | Q(end_running__gt=F("start_running")),
+                condition=Q(end_running=None) | Q(start_running=None) | Q(end_running__gt=F("start_running")),
                 name="sisy_task_ends_after_start",
             ),
             models.CheckConstraint(condition=Q(priority__gte=-100, priority__lte=100), name="sisy_task_priority"),
@@ -182,13 +182,14 @@ class Task(TaskTiming):
         """Delete the task; its runs stay, without a reference to it. What waits is cancelled, what runs goes on."""
         with write():
             lock_rows(type(self), [self.pk])
+            announce_tasks("deleted", [copy(self)])
             return super().delete(using=using, keep_parents=keep_parents)
 
     def _create(self, *, using: str | None) -> None:
         now = timezone.now()
         prepare(self, now=now)
         with write():
-            super().save(force_insert=True, using=using)
+            insert(self, using=using)
             enter([self], now=now)
 
     def _edit(self, *, using: str | None, update_fields: Iterable[str] | None) -> None:
@@ -208,6 +209,8 @@ class Task(TaskTiming):
             super().save(using=using, update_fields=[*changed, "modified_at", *(["error"] if mended else [])])
             if changed & TIMING_COLUMNS:
                 planning.reschedule(self, now=now)
+            else:
+                announce_tasks("edited", [self])
         self.remember(changed)
 
     def _changed_columns(self) -> set[str]:
@@ -290,17 +293,20 @@ class Task(TaskTiming):
     # Odd jobs --------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def new(cls, the_callable: Callable[..., object] | str, *, pk_override: object = None, **columns: Any) -> Self:
-        """Return an unsaved task for a callable; see `task_with_callable`."""
+    def new(cls, the_callable: Callable[..., object] | str, **columns: Any) -> Self:
+        """Return an unsaved task for a callable, checked; see `task_with_callable`."""
+        task = cls._unchecked(the_callable, **columns)
+        task.check_values()
+        return task
+
+    @classmethod
+    def _unchecked(cls, the_callable: Any, *, pk_override: object = None, **columns: Any) -> Self:
         if isinstance(the_callable, str):
             registry.check_allowed(the_callable, conf.current().allowed_callables)  # before it is imported
         target = callables.target_of(the_callable, pk_override=pk_override)
         given = {name: value for name, value in columns.items() if value is not None}
         found = {"callable": target.path, "instance_pk": target.instance_pk, "instance_db": target.instance_db}
-        task = cls(**{**found, **given})
-        task.created_at = timezone.now()
-        task.check_values()
-        return task
+        return cls(**{**found, **given, "created_at": timezone.now()})
 
     @classmethod
     def run_once(
@@ -321,7 +327,7 @@ class Task(TaskTiming):
         Raises:
             InvalidInput: something given is wrong; nothing was stored.
         """
-        task = cls.new(the_callable, userdata=userdata, schedule=ONCE, iterations=1, **columns)
+        task = cls._unchecked(the_callable, userdata=userdata, schedule=ONCE, iterations=1, **columns)
         task.start_running = instants.to_later(delay_until, field="delay_until", now=timezone.now())
         task.save()
         return task
@@ -353,13 +359,11 @@ class Task(TaskTiming):
         Raises:
             InvalidInput: something given is wrong; nothing was stored.
         """
-        task = cls.new(
-            the_callable, label=label, schedule=schedule, userdata=userdata, iterations=iterations, **columns
-        )
+        columns |= {"label": label, "schedule": schedule, "userdata": userdata, "iterations": iterations}
+        task = cls.new(the_callable, **columns)
         task.wait_for_schedule = not run_immediately
-        task.start_running = (
-            instants.to_later(delay_until, field="delay_until", now=timezone.now()) or task.start_running
-        )
+        later = instants.to_later(delay_until, field="delay_until", now=timezone.now())
+        task.start_running = later or task.start_running
         task.save()
         return task
 

@@ -3,10 +3,12 @@
 Django's own Now() is the session zone's wall clock on MySQL and MariaDB, where Django never sets that zone.
 """
 
+from datetime import datetime
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.sql.compiler import SQLCompiler
 
 
@@ -29,3 +31,15 @@ class DatabaseNow(models.Func):
     def as_oracle(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         """Return UTC whatever the session's zone is."""
         return self.as_sql(compiler, connection, template="SYS_EXTRACT_UTC(SYSTIMESTAMP)", **context)
+
+
+def database_now(using: str) -> datetime | None:
+    """Ask a database what time it is; None while it has no tables of Django's.
+
+    Args:
+        using: the database's alias.
+    """
+    # Any table will do that has a row as soon as sisy's own exist.
+    rows: Any = MigrationRecorder(connections[using]).migration_qs
+    instant: datetime | None = rows.annotate(now=DatabaseNow()).values_list("now", flat=True).first()
+    return instant

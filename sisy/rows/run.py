@@ -7,7 +7,7 @@ word, the others are for what only a scheduler knows.
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from sisy import signals
 from sisy.errors import InvalidInput
 from sisy.jsondata import printable
 from sisy.rows.clock import DatabaseNow
 from sisy.rows.indexes import LeanIndex
+from sisy.rows.lookups import Among
 
 if TYPE_CHECKING:
     pass
@@ -46,33 +48,44 @@ ACTIVE = (RunStatus.READY, RunStatus.RUNNING)
 _PROGRESS_EVERY = 0.5  # seconds: a loop that reports each step must not wait for the database each time
 _MOST_LINES = 1000  # a run that logs without end must not fill the database
 
+TROUBLE = (RunStatus.FAILED, RunStatus.LOST, RunStatus.MISSED)
+"""The states that an operator looks for."""
+
 _ACTIVE = Q(status__in=[str(status) for status in ACTIVE])
 
 
 class RunQuerySet(models.QuerySet["Run"]):
     """Runs by what can be done with them."""
 
-    def ready(self, now: datetime, *, queues: Sequence[str] | None = None) -> "RunQuerySet":
+    def ready(
+        self, now: datetime, *, queues: Sequence[str] | None = None, lacking: Collection[str] = ()
+    ) -> "RunQuerySet":
         """Runs that may be claimed, in the order in which they should be.
 
         Args:
             now: runs that are to start later are left out.
             queues: only these queues; None for all.
+            lacking: callables to leave out.
         """
         ready = self.filter(status=RunStatus.READY, run_after__lte=now)
         if queues is not None:
             ready = ready.filter(queue=queues[0]) if len(queues) == 1 else ready.filter(queue__in=queues)
+        if lacking:
+            ready = ready.exclude(callable__in=lacking)
         return ready.order_by("-priority", "run_after", "pk")
 
-    def next_start(self, *, queues: Sequence[str] | None = None) -> datetime | None:
+    def next_start(self, *, queues: Sequence[str] | None = None, lacking: Collection[str] = ()) -> datetime | None:
         """Return when the first of the ready runs may be claimed, or None; asks for no lock, and waits for none.
 
         An instant that has passed means that somebody holds the row, or that it came a moment ago.
 
         Args:
             queues: only these queues; None for all.
+            lacking: callables to leave out.
         """
         ready = self.filter(status=RunStatus.READY, run_after__isnull=False)
+        if lacking:
+            ready = ready.exclude(callable__in=lacking)
         if queues is not None:
             ready = ready.filter(queue__in=queues)
         first: datetime | None = ready.order_by("run_after").values_list("run_after", flat=True).first()
@@ -89,6 +102,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def ended(self) -> "RunQuerySet":
         """Runs that are over."""
         return self.exclude(_ACTIVE)
+
+    def in_trouble(self) -> "RunQuerySet":
+        """Runs that failed, were lost, or stand for slots that were missed."""
+        return self.filter(status__in=TROUBLE)
 
     def expired(self) -> "RunQuerySet":
         """Runs whose worker has not renewed its lease, by the database's clock."""
@@ -129,6 +146,9 @@ class Run(models.Model):
     worker = models.UUIDField(_("worker"), null=True)
     claim = models.UUIDField(_("claim"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires at"), null=True)
+    declined_at = models.DateTimeField(
+        _("declined at"), null=True, help_text=_("Since when workers hand it back, as they lack its code.")
+    )
     cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True)
 
     args = models.JSONField(_("arguments"), default=list)
@@ -177,7 +197,9 @@ class Run(models.Model):
                 only=Q(status=RunStatus.READY),
             ),
             LeanIndex(fields=["status", "lease_expires_at"], name="sisy_run_lease", only=Q(status=RunStatus.RUNNING)),
+            LeanIndex(fields=["status", "finished_at"], name="sisy_run_ended", only=Q(finished_at__isnull=False)),
             LeanIndex(fields=["task", "status"], name="sisy_run_active", only=_ACTIVE),
+            models.Index(fields=["task", "id"], name="sisy_run_newest"),  # a task's newest runs, wherever it is shown
         ]
 
     def __str__(self) -> str:
@@ -229,13 +251,15 @@ class Run(models.Model):
         now = time.monotonic()
         if now - self._progress_written >= _PROGRESS_EVERY:
             self._progress_written = now
-            Run.objects.filter(pk=self.pk, claim=self.claim).update(progress=self.progress)
+            if Run.objects.filter(pk=self.pk, claim=self.claim).update(progress=self.progress):
+                signals.run_progressed.send_robust(sender=Run, run=self)
 
     def log(self, text: str) -> None:
         """Add a line to the run's own log; a run keeps its first 1,000 lines of at most 2,000 characters."""
         self._lines_logged += 1
         if self._lines_logged <= _MOST_LINES:
             RunLine.objects.create(run=self, attempt=self.attempt, at=timezone.now(), text=printable(text, limit=2000))
+            signals.run_progressed.send_robust(sender=Run, run=self)
 
     async def aset_progress(self, fraction: float, text: str = "") -> None:
         """As `set_progress`, in a coroutine."""
@@ -244,6 +268,10 @@ class Run(models.Model):
     async def alog(self, text: str) -> None:
         """As `log`, in a coroutine."""
         await sync_to_async(self.log)(text)
+
+
+Run._meta.get_field("id").register_lookup(Among)
+Run._meta.get_field("task").register_lookup(Among)
 
 
 class RunLine(models.Model):

@@ -1,6 +1,6 @@
 """The way from the transitions down to task rows, without importing Task, which lives above them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.apps import apps
 from django.db import DataError
@@ -8,6 +8,10 @@ from django.db.models import QuerySet
 
 if TYPE_CHECKING:
     from sisy.models.task import Task
+
+
+UNREADABLE: Final = (ValueError, OverflowError, DataError)
+"""What reading a row raises that holds what Python can't."""
 
 
 def task_rows(using: str) -> "QuerySet[Task]":
@@ -25,11 +29,11 @@ def readable(rows: "QuerySet[Task]") -> "tuple[list[Task], dict[int, str]]":
     """
     try:
         return list(rows), {}
-    except (ValueError, OverflowError, DataError):
+    except UNREADABLE:
         tasks, errors = list["Task"](), dict[int, str]()
     for key in list(rows.values_list("pk", flat=True)):
         try:
             tasks += rows.model._base_manager.using(rows.db).filter(pk=key)
-        except (ValueError, OverflowError, DataError) as error:
+        except UNREADABLE as error:
             errors[key] = f"a value in its row can't be read: {error}"
     return tasks, errors

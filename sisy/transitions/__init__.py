@@ -6,5 +6,5 @@ in its WHERE what it leaves, a loser notices by the count and returns. What chan
 - `planning`: due tasks -> runs; a task's next slot; ad hoc runs; pause, resume, park
 - `claims`: READY -> RUNNING: claim, start, renew
 - `endings`: RUNNING -> a final state or the next attempt; cancel; deleting what is used up or old
-- `returns`: RUNNING -> READY or an end without an outcome: release, expire, rescue
+- `returns`: RUNNING -> READY or an end without an outcome: release, decline, expire, rescue
 """

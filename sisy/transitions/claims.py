@@ -6,7 +6,7 @@ whoever does not hold it any more can change nothing.
 
 import copy
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,7 +19,15 @@ from sisy.transitions.atomic import alias, announce, locked, tried_again, write
 
 
 @tried_again
-def claim(*, worker: uuid.UUID, queues: Sequence[str] | None, limit: int, lease: timedelta, now: datetime) -> list[Run]:
+def claim(
+    *,
+    worker: uuid.UUID,
+    queues: Sequence[str] | None,
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+    lacking: Collection[str] = (),
+) -> list[Run]:
     """Claim up to `limit` ready runs for a worker, the most urgent first, and return them with their tasks.
 
     Args:
@@ -28,13 +36,14 @@ def claim(*, worker: uuid.UUID, queues: Sequence[str] | None, limit: int, lease:
         limit: the most runs to claim.
         lease: how long the claim is valid unless it is renewed.
         now: runs that are to start later are left out.
+        lacking: callables whose code the worker lacks; their runs are left to others.
     """
     token = uuid.uuid4()
     with write():
-        runs = list(locked(Run.objects.ready(now, queues=queues), skip=True)[:limit])
+        runs = list(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
         if not runs:
             return []
-        Run.objects.using(alias()).filter(pk__in=[run.pk for run in runs], status=RunStatus.READY).update(
+        Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs], status=RunStatus.READY).update(
             status=RunStatus.RUNNING, claim=token, worker=worker, lease_expires_at=from_now(lease)
         )
         _attach_tasks(runs)  # inside: if it fails, nothing is claimed
@@ -75,10 +84,10 @@ def renew(held: Mapping[int, uuid.UUID], *, lease: timedelta) -> dict[int, bool]
     if not held:
         return {}
     with write():
-        rows = Run.objects.filter(pk__in=list(held), status=RunStatus.RUNNING).order_by("pk")
+        rows = Run.objects.filter(pk__among=held, status=RunStatus.RUNNING).order_by("pk")
         found = locked(rows, skip=True).values_list("pk", "claim", "cancel_requested_at")
         mine = {key: requested_at is not None for key, claim, requested_at in found if held[key] == claim}
-        Run.objects.using(alias()).filter(pk__in=list(mine)).update(lease_expires_at=from_now(lease))
+        Run.objects.using(alias()).filter(pk__among=mine).update(lease_expires_at=from_now(lease))
     return mine
 
 
@@ -96,7 +105,7 @@ def lock_held(claims: Mapping[int, uuid.UUID | None] | Mapping[int, uuid.UUID]) 
     Args:
         claims: the token with which each run was claimed, by the run's key.
     """
-    rows = Run.objects.filter(pk__in=list(claims), status=RunStatus.RUNNING).order_by("pk")
+    rows = Run.objects.filter(pk__among=claims, status=RunStatus.RUNNING).order_by("pk")
     found = locked(rows).values_list("pk", "claim", "task_id", "cancel_requested_at", "reason")
     return {
         key: Held(task_id=task_id, cancel_requested_at=requested_at, reason=reason)
@@ -108,7 +117,7 @@ def lock_held(claims: Mapping[int, uuid.UUID | None] | Mapping[int, uuid.UUID]) 
 def _attach_tasks(runs: Sequence[Run]) -> None:
     """Give each run a Task instance of its own, read now, so that what one changes in it does not show in another."""
     keys = {run.task_id for run in runs if run.task_id is not None}
-    tasks = {task.pk: task for task in readable(task_rows(alias()).filter(pk__in=keys))[0]}
+    tasks = {task.pk: task for task in readable(task_rows(alias()).filter(pk__among=keys))[0]}
     used: set[int] = set()
     for run in runs:
         task = tasks.get(run.task_id or 0)

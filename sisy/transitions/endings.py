@@ -4,15 +4,17 @@ worker.py finishes batches of outcomes, models and admin cancel, maintenance.py 
 """
 
 import uuid
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
 from django.db.models import Exists, OuterRef
 from django.db.models.signals import post_delete, pre_delete
 
+from sisy import signals
+from sisy.rows.changes import write_each
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions import planning
@@ -24,10 +26,9 @@ if TYPE_CHECKING:
 
 CANCELLED_BY_USER = "cancelled"
 
-_FINISH_COLUMNS = [
-    "status", "reason", "run_after", "started_at", "finished_at", "attempt", "claim", "lease_expires_at",
-    "crashes", "userdata", "result", "errors", "progress", "task",
-]  # fmt: skip
+_ENDING_COLUMNS = ("status", "reason", "started_at", "finished_at", "claim", "lease_expires_at", "declined_at")
+_RARE_COLUMNS: dict[str, object] = {"result": None, "progress": None, "errors": [], "crashes": 0}
+"""What most runs leave as it was when they were created, and none changes back to that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def finish(outcomes: Sequence[Outcome], *, now: datetime) -> set[int]:
         for outcome in mine:
             _heed(outcome.run, held[outcome.run.pk], now=now)
         retried = [outcome.run for outcome in mine if not outcome.run.is_over]
-        _upsert(retried)
+        _write(retried)
         announce("retried", retried)
         end([outcome.run for outcome in mine if outcome.run.is_over], now=now)
         for outcome in mine:  # after the end: what a used-up task held before its run is kept with the run
@@ -72,6 +73,25 @@ def finish(outcomes: Sequence[Outcome], *, now: datetime) -> set[int]:
             if outcome.park and outcome.run.task_id is not None:
                 planning.park_task_of(outcome.run, outcome.park)
     return set(held)
+
+
+def announce_written(outcomes: Sequence[Outcome]) -> list[Run]:
+    """Tell the observers of what an earlier `finish` had committed when its connection broke; return those runs.
+
+    Args:
+        outcomes: that were given to a `finish` that failed, and whose claims do not hold any more.
+    """
+    attempts = {outcome.run.pk: outcome.run for outcome in outcomes}
+    rows = Run.objects.using(alias()).filter(pk__in=list(attempts)).order_by("pk")
+    written = [
+        attempts[key]
+        for key, attempt, run_after, finished_at in rows.values_list("pk", "attempt", "run_after", "finished_at")
+        if (attempt, run_after, finished_at)
+        == (attempts[key].attempt, attempts[key].run_after, attempts[key].finished_at)
+    ]
+    announce("retried", [run for run in written if not run.is_over])
+    announce("finished", [run for run in written if run.is_over])
+    return written
 
 
 def end(runs: Sequence[Run], *, now: datetime) -> None:
@@ -87,11 +107,11 @@ def end(runs: Sequence[Run], *, now: datetime) -> None:
         return
     tasks_left = {run.task_id for run in runs if run.task_id is not None}
     used_up = _lock_used_up(tasks_left, leaving=[run.pk for run in runs])
-    for run in runs:
-        if run.task_id in used_up:
-            run.userdata = used_up[run.task_id]._extra_data
-            run.task = None
-    _upsert(runs)
+    _write([run for run in runs if run.task_id not in used_up])
+    last = [run for run in runs if run.task_id in used_up]
+    for run in last:
+        run.userdata, run.task = used_up[run.task_id or 0]._extra_data, None
+    _write(last, "task", "userdata")
     _delete_tasks(list(used_up.values()))
     _release_waiting(tasks_left - set(used_up), now=now)
     announce("finished", runs)
@@ -108,9 +128,9 @@ def cancel(runs: Collection[Run], *, now: datetime, reason: str = CANCELLED_BY_U
     """
     keys = [run.pk for run in runs]
     with write():
-        rows = list(locked(Run.objects.active().filter(pk__in=keys).order_by("pk")))
+        rows = list(locked(Run.objects.active().filter(pk__among=keys).order_by("pk")))
         running = [run for run in rows if run.status == RunStatus.RUNNING]
-        Run.objects.using(alias()).filter(pk__in=[run.pk for run in running], cancel_requested_at=None).update(
+        Run.objects.using(alias()).filter(pk__among=[run.pk for run in running], cancel_requested_at=None).update(
             cancel_requested_at=now, reason=reason
         )
         announce("cancelling", running)
@@ -203,6 +223,8 @@ def _heed(run: Run, held: Held, *, now: datetime) -> None:
     """Take over what the row says that the worker did not know: its task was deleted, or the run was cancelled."""
     if held.task_id is None:
         run.task = None
+    elif run.task_id is None:  # an earlier try, which was rolled back, has let go of it
+        run.task_id = held.task_id
     if run.status == RunStatus.CANCELLED and held.reason:
         run.reason = held.reason
     if run.status == RunStatus.READY and held.cancel_requested_at is not None:
@@ -210,18 +232,16 @@ def _heed(run: Run, held: Held, *, now: datetime) -> None:
         run.attempt -= 1
 
 
-def _upsert(runs: Sequence[Run]) -> None:
-    """Write many different rows in one statement: far faster than bulk_update; the rows are locked and exist."""
-    if not runs:
-        return
-    with_target = connections[alias()].features.supports_update_conflicts_with_target
-    Run.objects.using(alias()).bulk_create(
-        runs,
-        batch_size=500,
-        update_conflicts=True,
-        update_fields=_FINISH_COLUMNS,
-        unique_fields=["id"] if with_target else None,
-    )
+def _write(runs: Sequence[Run], *more: str) -> None:
+    """Write the state that is set on locked runs, in a statement for each set of columns that may differ."""
+    by_columns: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        columns = [column for column, unchanged in _RARE_COLUMNS.items() if getattr(run, column) != unchanged]
+        if run.status == RunStatus.READY:
+            columns += ["attempt", "run_after"]
+        by_columns[tuple(columns)].append(run)
+    for rare, alike in by_columns.items():
+        write_each(alike, [*_ENDING_COLUMNS, *rare, *more], using=alias())
 
 
 def _lock_used_up(keys: Collection[int], *, leaving: Sequence[int]) -> dict[int, "Task"]:
@@ -233,11 +253,13 @@ def _lock_used_up(keys: Collection[int], *, leaving: Sequence[int]) -> dict[int,
     """
     if not keys:
         return {}
-    rows = locked(task_rows(alias()).filter(pk__in=list(keys), next_run=None, error="").order_by("pk"))
+    rows = locked(task_rows(alias()).filter(pk__among=keys, next_run=None, error="").order_by("pk"))
+    if not _somebody_follows_deletions(rows.model):
+        rows = rows.only("label", "callable", "_extra_data")  # all that anybody asks of a task that is gone
     tasks = {task.pk: task for task in rows}
     if not tasks:
         return {}
-    others = Run.objects.using(alias()).active().filter(task__in=list(tasks)).exclude(pk__in=leaving)
+    others = Run.objects.using(alias()).active().filter(task__among=tasks).exclude(pk__among=leaving)
     for task_key in others.values_list("task_id", flat=True).distinct():
         del tasks[task_key]
     return tasks
@@ -248,8 +270,8 @@ def _delete_tasks(tasks: Sequence["Task"]) -> None:
     if not tasks:
         return
     keys = [task.pk for task in tasks]
-    Run.objects.using(alias()).filter(task__in=keys).update(task=None)
-    rows = task_rows(alias()).filter(pk__in=keys)
+    Run.objects.using(alias()).filter(task__among=keys).update(task=None)
+    rows = task_rows(alias()).filter(pk__among=keys)
     if _somebody_follows_deletions(type(tasks[0])):
         rows.delete()
     else:
@@ -258,10 +280,10 @@ def _delete_tasks(tasks: Sequence["Task"]) -> None:
 
 
 def _somebody_follows_deletions(task_model: type["Task"]) -> bool:
-    """Tell whether a project's own models refer to Task, or receivers want to hear of deletions."""
+    """Tell whether a project's own models refer to Task, or receivers want to hear of what is deleted."""
     if any(relation.related_model is not Run for relation in task_model._meta.related_objects):
         return True
-    return any(signal.has_listeners(task_model) for signal in (pre_delete, post_delete))
+    return any(signal.has_listeners(task_model) for signal in (pre_delete, post_delete, signals.task_exhausted))
 
 
 def _release_waiting(task_keys: Collection[int], *, now: datetime) -> int:
@@ -270,14 +292,16 @@ def _release_waiting(task_keys: Collection[int], *, now: datetime) -> int:
         return 0
     table = Run.objects.using(alias())
     first: dict[int | None, Run] = {}
-    for run in table.waiting().filter(task__in=list(task_keys)).order_by("slot", "pk"):
+    for run in table.waiting().filter(task__among=task_keys).order_by("slot", "pk"):
         first.setdefault(run.task_id, run)
     if not first:
         return 0
-    busy = table.active().filter(task__in=[key for key in first if key]).exclude(status=RunStatus.READY, run_after=None)
+    busy = (
+        table.active().filter(task__among=[key for key in first if key]).exclude(status=RunStatus.READY, run_after=None)
+    )
     for task_key in busy.values_list("task_id", flat=True).distinct():
         del first[task_key]
     keys = [run.pk for run in first.values()]
-    released = table.waiting().filter(pk__in=keys).update(run_after=now)
+    released = table.waiting().filter(pk__among=keys).update(run_after=now)
     announce("released", list(first.values()))
     return released

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
 from sisy.jsondata import printable
+from sisy.rows.changes import write_each
+from sisy.rows.inserts import copies, insert, insert_many
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions.atomic import alias, announce, announce_tasks, locked, tried_again, write
@@ -30,13 +32,14 @@ REPLACED = "replaced by a newer run of this task"
 
 @dataclass(kw_only=True)
 class Enqueued:
-    """What became of a batch of due tasks."""
+    """What became of a batch of due tasks, and whether one of them has no slot left."""
 
     ready: list[Run] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     skipped: list[Run] = field(default_factory=list)
     missed: list[Run] = field(default_factory=list)
     cancelled: list[Run] = field(default_factory=list)
+    any_without_slot: bool = False
 
     def all(self) -> list[Run]:
         """Return every new run."""
@@ -63,7 +66,7 @@ def enqueue(planned: Sequence[tuple["Task", policy.Plan]], *, now: datetime) -> 
                 left -= _admit(
                     enqueued, task, slot, active=active, waiting=waiting, several=len(plan.slots) > 1, now=now
                 )
-    Run.objects.using(alias()).bulk_create(enqueued.all(), batch_size=500)
+    insert_many(enqueued.all(), using=alias())
     _advance(planned, enqueued)
     _announce(enqueued)
     return enqueued
@@ -88,7 +91,7 @@ def enqueue_now(task: "Task", *, now: datetime) -> Run:
         active, waiting = _count_active([row])
         _admit(enqueued, row, None, active=active, waiting=waiting, several=False, now=now)
         run = enqueued.all()[0]
-        run.save(force_insert=True, using=alias())
+        insert(run, using=alias())
         if run.status == RunStatus.READY:
             row.runs_created, row.last_run = row.runs_created + 1, now
             row.next_run = None if row.is_used_up else row.next_run
@@ -102,9 +105,18 @@ def insert_first_runs(tasks: Iterable["Task"], *, now: datetime) -> None:
     """Insert the run of each new task that does not wait for its schedule, within the caller's transaction."""
     runs = [run_of(task, slot=None, now=now) for task in tasks]
     if len(runs) == 1:
-        runs[0].save(force_insert=True, using=alias())
+        insert(runs[0], using=alias())
     else:
-        Run.objects.using(alias()).bulk_create(runs, batch_size=1000)
+        insert_many(runs, using=alias())
+    announce("enqueued", runs)
+
+
+def insert_first_runs_of_copies(tasks: Sequence["Task"], *, now: datetime) -> None:
+    """As `insert_first_runs`, for tasks that differ in nothing but userdata."""
+    runs = copies(run_of(tasks[0], slot=None, now=now), "task", [task.pk for task in tasks], using=alias())
+    for run, task in zip(runs, tasks, strict=True):
+        run._state.fields_cache["task"] = task
+    insert_many(runs, using=alias(), different=["task"])
     announce("enqueued", runs)
 
 
@@ -157,6 +169,7 @@ def pause(task: "Task") -> bool:
     if not paused and not task_rows(alias()).filter(pk=task.pk).exists():
         raise _gone(task)
     task.enabled = False
+    announce_tasks("paused", [task] if paused else [])
     return paused
 
 
@@ -228,7 +241,7 @@ def _count_active(tasks: Sequence["Task"]) -> tuple[Counter[int], Counter[int]]:
     active: Counter[int] = Counter()
     waiting: Counter[int] = Counter()
     if keys:
-        rows = Run.objects.using(alias()).active().filter(task__in=keys)
+        rows = Run.objects.using(alias()).active().filter(task__among=keys)
         for key, status, run_after in rows.values_list("task_id", "status", "run_after"):
             waits = status == RunStatus.READY and run_after is None
             (waiting if waits else active)[key] += 1
@@ -275,7 +288,7 @@ def _cancel_active(enqueued: Enqueued, task: "Task", *, now: datetime) -> bool:
     unstarted = list(locked(rows.filter(status=RunStatus.READY)))
     for run in unstarted:
         run.status, run.reason, run.finished_at = RunStatus.CANCELLED, REPLACED, now
-    rows.filter(pk__in=[run.pk for run in unstarted], status=RunStatus.READY).update(
+    rows.filter(pk__among=[run.pk for run in unstarted], status=RunStatus.READY).update(
         status=RunStatus.CANCELLED, reason=REPLACED, finished_at=now
     )
     enqueued.cancelled.extend(unstarted)
@@ -298,21 +311,15 @@ def _add_missed(enqueued: Enqueued, task: "Task", plan: policy.Plan, *, taken: s
 
 
 def _advance(planned: Sequence[tuple["Task", policy.Plan]], enqueued: Enqueued) -> None:
-    """Write next_run, last_run and runs_created, one UPDATE for each set of equal values."""
+    """Write next_run, last_run and runs_created of the locked tasks, all in one UPDATE."""
     created = Counter(run.task_id for run in [*enqueued.ready, *enqueued.waiting])
-    groups: dict[tuple[datetime | None, datetime | None, int], list[int]] = defaultdict(list)
     for task, plan in planned:
         count = created[task.pk]
         task.runs_created += count
         task.next_run = None if task.is_used_up else plan.next_run
         task.last_run = plan.slots[-1] if count else task.last_run
-        groups[task.next_run, task.last_run if count else None, count].append(task.pk)
-    rows = task_rows(alias())
-    for (next_run, last_run, count), keys in groups.items():
-        values: dict[str, object] = {"next_run": next_run}
-        if count:
-            values |= {"last_run": last_run, "runs_created": F("runs_created") + count}
-        rows.filter(pk__in=keys).update(**values)
+        enqueued.any_without_slot = enqueued.any_without_slot or task.next_run is None
+    write_each([task for task, _ in planned], ["next_run", "last_run", "runs_created"], using=alias())
 
 
 def _announce(enqueued: Enqueued) -> None:

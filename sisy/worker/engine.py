@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from sisy import conf, layer, maintenance
-from sisy.messages import Nudge, Tick
+from sisy.messages import Cancel, Message, Nudge, run_channels, worker_channel
 from sisy.transitions import returns
 from sisy.worker.keeper import Keeper
 from sisy.worker.pump import Pump
@@ -46,9 +46,10 @@ class Engine:
         on_death: Callable[[], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4()
+        self.queues = None if queues is None else sorted(set(queues))
         self.pump = Pump(
             worker=self.id,
-            queues=None if queues is None else sorted(set(queues)),
+            queues=self.queues,
             concurrency=concurrency or conf.current().concurrency,
             burst=burst,
         )
@@ -56,6 +57,13 @@ class Engine:
         self.ticker = Ticker()
         self.threads: dict[str, threading.Thread] = {}
         self._on_death = on_death or _end_process
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels of its runs: its queues' or the common one, and its own."""
+        channel, queues = conf.current().run_channel, self.queues
+        served = run_channels(channel, None if queues is None else frozenset(queues))
+        return [*served, worker_channel(channel, self.id)]
 
     @property
     def drained(self) -> threading.Event:
@@ -97,10 +105,16 @@ class Engine:
         """Tick now; see `Ticker.request`."""
         self.ticker.request()
 
-    def hear(self, message: Tick | Nudge) -> None:
+    def look_for_cancelled(self) -> None:
+        """See at once which runs somebody wants to be cancelled; see `Keeper.look_for_cancelled`."""
+        self.keeper.look_for_cancelled()
+
+    def hear(self, message: Message) -> None:
         """Take a message of this process's own, from any thread."""
         if isinstance(message, Nudge):
             self.wake(message.to_message())
+        elif isinstance(message, Cancel):
+            self.look_for_cancelled()
         else:
             self.request_tick()
 
@@ -111,7 +125,7 @@ class Engine:
 
     def abandon(self) -> int:
         """Give up the runs that are still executing, so that others rescue them at once; return how many."""
-        self.keeper.closed.set()
+        self.keeper.close()
         held = self.pump.held()
         abandoned = returns.expire(held) if held else 0
         if abandoned:
@@ -122,7 +136,7 @@ class Engine:
     def _pump_until_drained(self) -> None:
         self.pump.run()
         layer.remove_bell(self.hear)
-        self.keeper.closed.set()
+        self.keeper.close()
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         def guarded() -> None:

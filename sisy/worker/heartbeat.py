@@ -7,6 +7,8 @@ heartbeat does the tick's work itself.
 import asyncio
 import contextlib
 import logging
+import time
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -17,7 +19,9 @@ from django.utils import timezone
 
 from sisy import conf, layer, policy, scheduler
 from sisy.backoff import Backoff
+from sisy.models import Heartbeat as HeartbeatRow
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _log = logging.getLogger("sisy.heartbeat")
@@ -31,10 +35,12 @@ class Heartbeat:
 
     Args:
         interval: time between two boundaries.
+        presence: gives signs of life of this process in its row, or None to leave no trace.
     """
 
-    def __init__(self, *, interval: timedelta) -> None:
+    def __init__(self, *, interval: timedelta, presence: "Presence | None" = None) -> None:
         self.interval = interval
+        self._presence = presence
         self.ticks = 0
         self._left = False
         self._stopped = asyncio.Event()
@@ -46,10 +52,14 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Tick now, for what is overdue, then at each boundary, and early where a slot comes before it."""
-        while not self._stopped.is_set():
-            ticked = timezone.now()
-            await self.tick()
-            await self._wait(ticked)
+        try:
+            while not self._stopped.is_set():
+                ticked = timezone.now()
+                await self.tick()
+                await self._wait(ticked)
+        finally:
+            if self._presence is not None:
+                await self._presence.leave()
 
     async def tick(self) -> None:
         """Send one tick; do its work here when nobody can take it."""
@@ -67,6 +77,8 @@ class Heartbeat:
         boundary, slot = policy.next_boundary(ticked, self.interval), ticked + scheduler.SOON if self._left else None
         look_at = ticked + _LOOK_AFTER
         while not self._stopped.is_set():
+            if self._presence is not None:
+                await self._presence.sign()
             now = timezone.now()
             if now >= boundary or (slot is not None and now >= slot) or now < ticked - _LONGEST_SLEEP:
                 return
@@ -80,24 +92,59 @@ class Heartbeat:
     async def _slot_after(self, instant: datetime) -> datetime | None:
         """Return the earliest slot after an instant, or None, also when the database can't be asked."""
         try:
-            return await sync_to_async(_with_fresh_connection, thread_sensitive=False)(scheduler.next_slot, instant)
+            return await _in_thread(scheduler.next_slot, instant)
         except (DatabaseError, InterfaceError) as error:
             _log.debug("The next slot is not known: %s", error)
             return None
 
     async def _tick_here(self) -> None:
         try:
-            ticked = await sync_to_async(_with_fresh_connection, thread_sensitive=False)(scheduler.tick, timezone.now())
+            ticked = await _in_thread(scheduler.tick, timezone.now())
             self._left = ticked.left
             self._trouble.worked()
         except (DatabaseError, InterfaceError) as error:
             await asyncio.sleep(self._trouble.failed(error))
 
 
-def _with_fresh_connection(function: Callable[[datetime], T], now: datetime) -> T:
+class Presence:
+    """A heartbeat's own row: begun with the first sign of life, renewed as often as leases are.
+
+    Args:
+        interval: the heartbeat's, for people to see.
+    """
+
+    def __init__(self, *, interval: timedelta) -> None:
+        self.id = uuid.uuid4()
+        self._interval = interval
+        self._next_sign = 0.0
+
+    async def sign(self) -> None:
+        """Give a sign of life if it is time for one; nothing depends on it, so a database in trouble is no matter."""
+        now = time.monotonic()
+        if now < self._next_sign:
+            return
+        self._next_sign = now + conf.current().lease.total_seconds() / 3
+        try:
+            await _in_thread(lambda key: HeartbeatRow.objects.sign(key, interval=self._interval), self.id)
+        except (DatabaseError, InterfaceError) as error:
+            _log.debug("No sign of life could be written: %s", error)
+
+    async def leave(self) -> None:
+        """Write that the heartbeat has ended."""
+        try:
+            await _in_thread(HeartbeatRow.objects.leave, self.id)
+        except (DatabaseError, InterfaceError) as error:
+            _log.warning("This heartbeat's end could not be written: %s", error)
+
+
+async def _in_thread(function: Callable[[A], T], argument: A) -> T:
     """Call a function in a thread of asyncio's pool without keeping a connection there."""
-    close_old_connections()
-    try:
-        return function(now)
-    finally:
-        connection.close()
+
+    def call() -> T:
+        close_old_connections()
+        try:
+            return function(argument)
+        finally:
+            connection.close()
+
+    return await sync_to_async(call, thread_sensitive=False)()

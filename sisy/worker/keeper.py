@@ -10,15 +10,15 @@ import time
 import uuid
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from sisy import conf, maintenance
 from sisy.backoff import Backoff
-from sisy.errors import Cancelled, TimedOut
-from sisy.models import Run, RunStatus, Worker
-from sisy.rows.clock import DatabaseNow
+from sisy.errors import TimedOut
+from sisy.models import Run, RunStatus
 from sisy.transitions import claims
+from sisy.worker.pool import close_broken_connections
 from sisy.worker.pump import Pump
 
 _log = logging.getLogger("sisy.worker")
@@ -37,16 +37,32 @@ class Keeper:
     """
 
     def __init__(self, *, worker: uuid.UUID, pump: Pump) -> None:
-        self.closed = threading.Event()
+        self._bell = threading.Event()
+        self._closed = threading.Event()
+        self._asked = False
         self._worker = worker
         self._pump = pump
         self._next_renewal = 0.0
         self._next_look = 0.0
         self._trouble = Backoff("Renewing leases", meanwhile="others may take over runs", log=_log, longest=2.0)
 
+    def close(self) -> None:
+        """Renew nothing more; from any thread."""
+        self._closed.set()
+        self._bell.set()
+
+    def look_for_cancelled(self) -> None:
+        """Look now which runs are to be cancelled; from any thread."""
+        self._asked = True
+        self._bell.set()
+
     def run(self) -> None:
         """Renew until closed."""
-        while not self.closed.wait(self._pause()):
+        while True:
+            self._bell.wait(self._pause())
+            self._bell.clear()
+            if self._closed.is_set():
+                return
             for flight in self._pump.pool.flights():
                 if flight.ignores_interruption:
                     self._pump.pool.fence(flight)
@@ -55,7 +71,7 @@ class Keeper:
             try:
                 self._turn()
             except (DatabaseError, InterfaceError) as error:
-                connection.close()
+                connections.close_all()
                 self._next_renewal = time.monotonic() + self._trouble.failed(error)
 
     def _pause(self) -> float:
@@ -68,19 +84,22 @@ class Keeper:
             self._renew()
             self._next_renewal = now + conf.current().lease.total_seconds() / 3
             self._trouble.worked()
-        elif now >= self._next_look and self._pump.pool.in_hand:
+        if self._asked or (now >= self._next_look and self._pump.pool.in_hand):
+            asked, self._asked = self._asked, False  # before the query: who asks meanwhile counts
             self._next_look = now + _LOOK_FOR_CANCELLED_EVERY
-            self._stop_cancelled()
+            self._stop_cancelled(younger_too=asked)
 
     def _renew(self) -> None:
-        close_old_connections()
+        close_broken_connections()  # a good one is kept, whatever CONN_MAX_AGE says: there may be no other one left
         claims.renew(self._pump.held(), lease=conf.current().lease)
-        Worker.objects.filter(pk=self._worker).update(seen_at=DatabaseNow())
+        self._pump.sign()
         maintenance.rescue(timezone.now())
 
-    def _stop_cancelled(self) -> None:
-        worth = (flight for flight in self._pump.pool.flights() if flight.age > _WORTH_ASKING_AFTER)
-        flights = {flight.run.pk: flight for flight in worth if not flight.superseded}
+    def _stop_cancelled(self, *, younger_too: bool) -> None:
+        pool = self._pump.pool
+        worth = [flight for flight in pool.flights() if younger_too or flight.age > _WORTH_ASKING_AFTER]
+        waiting = pool.backlog() if younger_too else []
+        flights = {flight.run.pk: flight for flight in (*worth, *waiting) if not flight.superseded}
         if not flights:
             return
         running = Run.objects.filter(pk__in=list(flights), status=RunStatus.RUNNING)
@@ -88,5 +107,4 @@ class Keeper:
             "pk", "claim", "cancel_requested_at"
         ):
             if flights[key].claim == claim:
-                flights[key].run.cancel_requested_at = requested_at
-                flights[key].interrupt(Cancelled)
+                pool.cancel(flights[key], requested_at=requested_at)

@@ -105,10 +105,13 @@ class SisyWorker(Worker):
         finally:
             await _cancel(tasks)
         await self._drain()
-        if self._owns_process:  # a signal that comes once more must not kill what is about to exit in good order
+        if self._owns_process:
+            # A signal that comes once more must not kill what is about to exit in good order. One that comes while it
+            # starts anew must: ignoring would be inherited, and it would work on although it was told to stop.
+            after = signal.SIG_DFL if self.exit_code == EXIT_RECYCLE and not self._asked_to_stop else signal.SIG_IGN
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_IGN)
+                signal.signal(number, after)
 
     async def listener(self, channel: str) -> None:
         """Pass on what arrives on one channel; nothing that arrives, and no outage, ends it."""

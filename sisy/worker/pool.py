@@ -5,99 +5,36 @@ leases, not the other slots.
 """
 
 import asyncio
-import ctypes
 import inspect
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence, Set
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
-from sisy import executor, policy, signals
-from sisy.errors import Cancelled, TimedOut
+from sisy import conf, executor, policy, signals
+from sisy.errors import Cancelled, InvalidCallable
 from sisy.executor import Prepared
 from sisy.models import Run
+from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims
 from sisy.transitions.endings import Outcome
+from sisy.worker.flight import Declined, Flight
 
-Interruption = type[TimedOut] | type[Cancelled]
 _log = logging.getLogger("sisy.worker")
 
-_OBEY_SECONDS: Final = 1.0  # a function that was interrupted may take this long to clean up
 _TIDY_EVERY: Final = 10.0  # seconds
 _WEIGHT: Final = 0.1  # of one more duration in the running average
-
-
-@dataclass(eq=False)
-class Flight:
-    """A run in a slot."""
-
-    run: Run
-    claim: UUID
-    message: dict[str, Any]
-    began: float = field(default_factory=time.monotonic)
-    started_at: datetime | None = None
-    start_written: bool = False
-    interruption: Interruption | None = None
-    interrupted: float = math.inf
-    fenced: bool = False
-    superseded: bool = False
-    """Whether this worker has claimed the run anew since: then nothing that comes of it counts."""
-    thread: int | None = None
-    coroutine: "asyncio.Task[None] | None" = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def age(self) -> float:
-        """Seconds since it took its slot."""
-        return time.monotonic() - self.began
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether it has run longer than its task's timeout."""
-        timeout = self.run.task.timeout if self.run.task is not None else None
-        return timeout is not None and self.started_at is not None and self.age > timeout.total_seconds()
-
-    @property
-    def ignores_interruption(self) -> bool:
-        """Whether it was told to stop and goes on."""
-        return time.monotonic() - self.interrupted > _OBEY_SECONDS
-
-    def interrupt(self, kind: Interruption) -> None:
-        """Make the function stop, once: cancel its coroutine, or raise in its thread at the next line of Python."""
-        if self.interruption is not None or not self.lock.acquire(timeout=1):  # an interruption can hit its holder
-            return
-        try:
-            self.interruption, self.interrupted = kind, time.monotonic()
-            if self.coroutine is not None:
-                self.coroutine.get_loop().call_soon_threadsafe(self.coroutine.cancel)
-            elif self.thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(kind))
-        finally:
-            self.lock.release()
-
-    def enter(self) -> None:
-        """The function is about to be called in this thread."""
-        with self.lock:
-            self.thread = threading.get_ident()
-            if self.interruption is not None:
-                raise self.interruption
-
-    def leave(self) -> None:
-        """The function has returned: what was raised in this thread too late must not hit the next run."""
-        with self.lock:
-            if self.thread is not None and self.interruption is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), None)
-            self.thread = None
+_WORTH_WRITING: Final = 200  # outcomes: beyond that a transaction's own cost hardly shows
+GATHER_SECONDS: Final = 0.02
+"""How long an outcome waits for others while runs are ready to follow."""
 
 
 class Pool:
@@ -105,7 +42,7 @@ class Pool:
 
     Args:
         concurrency: the number of slots.
-        on_ended: called, from any thread, after each run.
+        on_ended: called, from any thread, when there is something new to do: outcomes to write, slots to fill.
     """
 
     def __init__(self, *, concurrency: int, on_ended: Callable[[], None]) -> None:
@@ -113,11 +50,15 @@ class Pool:
         self.average_seconds = 0.0
         self.stuck = 0
         """Functions that go on although their runs were written off; the process needs recycling."""
+        self.left_behind = False
+        """Whether a run was forgotten unstarted since the database could not be asked; the pump hands it back."""
         self._on_ended = on_ended
         self._changed = threading.Condition()
         self._backlog: deque[Flight] = deque()
         self._flights: set[Flight] = set()
         self._ended: list[Outcome] = []
+        self._first_ended = 0.0
+        self._declined: list[Declined] = []
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
         self._tidied = time.monotonic()
@@ -132,23 +73,43 @@ class Pool:
     def is_empty(self) -> bool:
         """Whether no run is in hand and every outcome was taken."""
         with self._changed:
-            return not (self._backlog or self._flights or self._ended)
+            return not (self._backlog or self._flights or self._ended or self._declined)
 
     @property
     def unstarted(self) -> int:
         """Runs that are waiting for a slot."""
         return len(self._backlog)
 
+    @property
+    def is_gathering(self) -> bool:
+        """Whether more outcomes will join those there are in a moment: writing them together costs little more."""
+        waited = time.monotonic() - self._first_ended
+        return bool(self._backlog) and 0 < len(self._ended) < _WORTH_WRITING and waited < GATHER_SECONDS
+
     def flights(self) -> list[Flight]:
         """Return the runs that have a slot."""
         with self._changed:
             return list(self._flights)
+
+    def backlog(self) -> list[Flight]:
+        """Return the runs that are waiting for a slot."""
+        with self._changed:
+            return list(self._backlog)
+
+    def cancel(self, flight: Flight, *, requested_at: datetime | None) -> None:
+        """Stop a run that somebody wants to be cancelled; one that has no slot yet does not start."""
+        flight.run.cancel_requested_at = requested_at
+        with self._changed:
+            has_slot = flight in self._flights
+        if has_slot:
+            flight.interrupt(Cancelled)
 
     def held(self) -> dict[int, UUID]:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
             flights = (*self._backlog, *(flight for flight in self._flights if not flight.superseded))
             held = {flight.run.pk: flight.claim for flight in flights}
+            held |= {declined.run.pk: declined.claim for declined in self._declined}
             return held | {outcome.run.pk: outcome.claim for outcome in self._ended if outcome.claim is not None}
 
     def offer(self, runs: Sequence[Run], *, message: dict[str, Any]) -> None:
@@ -169,6 +130,12 @@ class Pool:
             ended, self._ended = self._ended, []
             return ended
 
+    def take_declined(self) -> list[Declined]:
+        """Return the runs whose code this process lacks, since the last call; the caller hands them back."""
+        with self._changed:
+            declined, self._declined = self._declined, []
+            return declined
+
     def fence(self, flight: Flight) -> None:
         """Write off a run whose function ignores that it was interrupted: what it still does changes no row."""
         with self._changed:
@@ -178,7 +145,7 @@ class Pool:
             self._flights.discard(flight)
             self.stuck += 1
             self._changed.notify()
-        error = _explained(flight.interruption, None, run=flight.run)
+        error = flight.explained(None)
         outcome = self._concluded(flight, result=None, error=error, now=timezone.now())
         with self._changed:
             if not flight.superseded:
@@ -246,6 +213,8 @@ class Pool:
     def _start(self, flight: Flight) -> Prepared | None:
         """Prepare the call; None when the claim does not hold any more, or the database can't be asked."""
         run = flight.run
+        if run.cancel_requested_at is not None:
+            raise Cancelled("it was cancelled before it started")
         try:
             prepared = executor.prepare(run, message=flight.message)
             if policy.must_write_start_first(at_most_once=run.at_most_once, crashes=run.crashes):
@@ -253,7 +222,14 @@ class Pool:
                 if not flight.start_written:
                     self._drop(flight)
                     return None
-        except (OperationalError, InterfaceError):  # it has not started: its lease will run out, another will have it
+        except InvalidCallable as error:
+            grace = conf.current().deploy_grace
+            if not policy.may_decline(declined_at=run.declined_at, grace=grace, now=timezone.now()):
+                raise
+            self._decline(flight, str(error))
+            return None
+        except OUTAGES:  # it has not started: somebody will have it later
+            self.left_behind = True
             self._drop(flight)
             return None
         if signals.run_started.has_listeners(Run):
@@ -301,7 +277,7 @@ class Pool:
             return
         now = timezone.now()
         if error is not None and flight.interruption is not None:
-            error = _explained(flight.interruption, error, run=flight.run)
+            error = flight.explained(error)
         outcome = self._concluded(flight, result=result, error=error, now=now)
         with self._changed:
             if flight not in self._flights:  # it was fenced meanwhile
@@ -309,9 +285,14 @@ class Pool:
             self._flights.remove(flight)
             if not flight.superseded:
                 self._ended.append(outcome)
+            count = len(self._ended)
+            if count == 1:
+                self._first_ended = time.monotonic()
+            worth_telling = count in (1, _WORTH_WRITING) or not self._backlog
             self.average_seconds += _WEIGHT * (flight.age - self.average_seconds)
             self._changed.notify()
-        self._on_ended()
+        if worth_telling:
+            self._on_ended()
 
     def _concluded(self, flight: Flight, *, result: object, error: BaseException | None, now: datetime) -> Outcome:
         started_at = flight.started_at or now
@@ -325,6 +306,14 @@ class Pool:
         """Forget a run that is not ours any more."""
         with self._changed:
             self._flights.discard(flight)
+            self._changed.notify()
+        self._on_ended()
+
+    def _decline(self, flight: Flight, reason: str) -> None:
+        """Leave a run to a worker that has its code."""
+        with self._changed:
+            self._flights.discard(flight)
+            self._declined.append(Declined(run=flight.run, claim=flight.claim, reason=reason))
             self._changed.notify()
         self._on_ended()
 
@@ -350,12 +339,3 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_forever()
         except BaseException:
             _log.exception("A callback on the event loop raised")
-
-
-def _explained(kind: Interruption, error: BaseException | None, *, run: Run) -> BaseException:
-    """Give an interruption its text; the traceback still shows where the function was."""
-    timeout = run.task.timeout if run.task is not None else None
-    text = f"it ran longer than its timeout of {timeout}" if kind is TimedOut else "it was cancelled"
-    if error is None:
-        return kind(f"{text}, and did not stop when it was told to")
-    return kind(text).with_traceback(error.__traceback__)

@@ -4,8 +4,6 @@ engine.py starts it. While it writes one batch, the next gathers, and the slots 
 """
 
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
@@ -13,23 +11,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
-import sisy
 from sisy import conf, layer
 from sisy.backoff import Backoff
-from sisy.messages import Poll
+from sisy.jsondata import printable
+from sisy.messages import Poll, changed
 from sisy.models import Run, RunStatus, Worker
+from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims, endings, returns
 from sisy.transitions.atomic import alias
 from sisy.transitions.endings import Outcome
-from sisy.worker.pool import Pool
+from sisy.worker.flight import Declined
+from sisy.worker.lacking import Lacking
+from sisy.worker.pool import GATHER_SECONDS, Pool
 
 _log = logging.getLogger("sisy.worker")
 
 _PREFETCH_SECONDS: Final = 0.05  # claim what the slots can run in this time, so that they do not wait for the database
-_MOST_IN_HAND: Final = 200  # unstarted runs that a dead worker delays, and the size of a batch
+_MOST_IN_HAND: Final = 400  # unstarted runs that a dead worker delays, and the size of a batch
 _SLOW_SECONDS: Final = 0.5  # unstarted runs that waited this long for a slot are given back
 _WRITE_START_AFTER: Final = 0.3  # shorter runs write their start with their end
 _GLANCE: Final = 0.1  # how often it looks while runs are under way
@@ -63,8 +64,13 @@ class Pump:
         self._held_up = 0.0
         """Seconds until it looks again for ready runs that its last claim had to leave out; 0 when there are none."""
         self._unwritten: list[Outcome] = []
+        self._in_doubt = False  # whether some of these may have been committed, and the answer was lost
+        self._untold: list[Outcome] = []  # whose claims were over: perhaps by such a commit, which nobody was told of
+        self._declined: list[Declined] = []
+        self._lacking = Lacking()
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
         self._not_before = 0.0
+        self._may_have_strays = False
 
     def ring(self) -> None:
         """Look what has ended; from any thread."""
@@ -89,8 +95,13 @@ class Pump:
 
     def held(self) -> dict[int, uuid.UUID]:
         """Return the tokens of all runs whose end is not written yet, by their keys; from any thread."""
-        unwritten = {o.run.pk: o.claim for o in list(self._unwritten) if o.claim is not None}
-        return self.pool.held() | unwritten
+        unwritten = {outcome.run.pk: outcome.claim for outcome in list(self._unwritten) if outcome.claim is not None}
+        declined = {declined.run.pk: declined.claim for declined in list(self._declined)}
+        return self.pool.held() | unwritten | declined
+
+    def sign(self) -> None:
+        """Give a sign of life of this worker, in its row; from any thread."""
+        Worker.objects.sign(self._worker, queues=self._queues, concurrency=self.pool.concurrency)
 
     def run(self) -> None:
         """Pump until drained."""
@@ -101,8 +112,9 @@ class Pump:
                 continue
             try:
                 done = self._turn()
-            except (OperationalError, InterfaceError) as error:
-                connection.close()
+            except OUTAGES as error:
+                connections.close_all()
+                self._may_have_strays = True
                 self._not_before = time.monotonic() + self._trouble.failed(error)
                 self._more = True  # whatever it was about to look for
                 continue
@@ -115,9 +127,13 @@ class Pump:
     def _turn(self) -> bool:
         """Write what ended, claim more; return whether everything is done and the pump shall end."""
         if not self._registered:
-            self._register()
+            self.sign()
+            self._registered = True
+            layer.publish(changed(workers=True))
         self._write_ended()
         self._write_starts()
+        self._hand_back_declined()
+        self._give_back_strays()
         if self._stopping.is_set():
             self._give_back(self.pool.take_unstarted())
             return self.pool.is_empty and not self._unwritten
@@ -132,29 +148,40 @@ class Pump:
             return self._not_before - now
         if self._unwritten or (self._more and self._room() > 0):
             return 0
+        if self.pool.is_gathering:
+            return GATHER_SECONDS
         if self.pool.in_hand or self._stopping.is_set():
             return _GLANCE
         return max(0.0, self.next_poll - now)
 
     def _write_ended(self) -> None:
-        """Write all outcomes there are, many in one transaction."""
+        """Write all outcomes there are, many in one transaction, unless more of them are about to come."""
+        if self.pool.is_gathering and not self._unwritten and not self._stopping.is_set():
+            return
         self._unwritten += self.pool.take_ended()
         while self._unwritten:
             batch = self._unwritten[:_MOST_IN_HAND]
             try:
-                endings.finish(batch, now=timezone.now())
-            except (OperationalError, InterfaceError):
+                held = endings.finish(batch, now=timezone.now())
+                if self._in_doubt:
+                    self._untold += [outcome for outcome in batch if outcome.run.pk not in held]
+            except OUTAGES:
+                self._in_doubt = True
                 raise
             except DatabaseError:
                 self._finish_one_by_one(batch)
             del self._unwritten[: len(batch)]
+        self._in_doubt = False
+        if self._untold:
+            endings.announce_written(self._untold)
+            self._untold = []
 
     def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
         """One outcome can't be stored: write the others, and that one as failed."""
         for outcome in batch:
             try:
                 endings.finish([outcome], now=timezone.now())
-            except (OperationalError, InterfaceError):
+            except OUTAGES:
                 raise
             except DatabaseError as error:
                 _log.exception("The outcome of run %s can't be stored", outcome.run.pk)
@@ -169,6 +196,17 @@ class Pump:
                 flight.start_written = True
                 claims.start([flight.run], now=flight.started_at)
 
+    def _hand_back_declined(self) -> None:
+        """Let others have the runs whose code this process lacks."""
+        self._declined += self.pool.take_declined()
+        if not self._declined:
+            return
+        self._lacking.note(declined.run.callable for declined in self._declined)
+        for reason in {declined.reason for declined in self._declined}:
+            runs = [declined.run for declined in self._declined if declined.reason == reason]
+            returns.decline(runs, reason=printable(reason, limit=255), now=timezone.now())
+        self._declined = []
+
     def _give_back_slow(self) -> None:
         """Give back what waits for a slot while slow runs have them all: another worker may be free."""
         flights = self.pool.flights()
@@ -182,6 +220,13 @@ class Pump:
         if runs:
             returns.release(runs, now=timezone.now())
 
+    def _give_back_strays(self) -> None:
+        """Hand back, after an outage, what is claimed by this worker and not in its hands: it was never called."""
+        if self._may_have_strays or self.pool.left_behind:
+            self.pool.left_behind = False  # before the query: a run that is left behind meanwhile counts
+            returns.release_strays(worker=self._worker, held=self.held(), now=timezone.now())
+            self._may_have_strays = False
+
     def _claim(self) -> int:
         """Claim as many runs as can be used, if there may be some; return how many."""
         now = time.monotonic()
@@ -190,24 +235,29 @@ class Pump:
             return 0
         message, self._message = self._message or Poll().to_message(), None
         self._more = False  # before the query: a bell that rings meanwhile counts
-        settings = conf.current()
-        self.next_poll = now + settings.poll_interval.total_seconds()
+        settings, lacking = conf.current(), self._lacking.current()
+        self.next_poll = min(now + settings.poll_interval.total_seconds(), self._lacking.next_try)
         runs = claims.claim(
-            worker=self._worker, queues=self._queues, limit=room, lease=settings.lease, now=timezone.now()
+            worker=self._worker,
+            queues=self._queues,
+            limit=room,
+            lease=settings.lease,
+            now=timezone.now(),
+            lacking=lacking,
         )
+        if runs:
+            self.pool.offer(runs, message=message)
         full = len(runs) == room
         if full:
             self._more, self._message, self._held_up = True, self._message or message, 0.0
         else:
-            first = Run.objects.using(alias()).next_start(queues=self._queues)
+            first = Run.objects.using(alias()).next_start(queues=self._queues, lacking=lacking)
             self._look_again_at(first, any_claimed=bool(runs))
             if self._held_up:
                 self._message = self._message or message
         if full and not self._was_full:  # one nudge reaches one worker: pass on that there is more than this one takes
             layer.nudge({run.queue for run in runs})
         self._was_full = full
-        if runs:
-            self.pool.offer(runs, message=message)
         return len(runs)
 
     def _look_again_at(self, instant: datetime | None, *, any_claimed: bool) -> None:
@@ -232,22 +282,9 @@ class Pump:
         wanted = self.pool.concurrency + ahead
         return wanted - self.pool.in_hand if self.pool.in_hand <= wanted // 2 or not ahead else 0
 
-    def _register(self) -> None:
-        now = timezone.now()
-        Worker.objects.create(
-            id=self._worker,
-            host=socket.gethostname()[:255],
-            pid=os.getpid(),
-            version=sisy.__version__,
-            queues=self._queues,
-            concurrency=self.pool.concurrency,
-            started_at=now,
-            seen_at=now,
-        )
-        self._registered = True
-
     def _unregister(self) -> None:
         try:
-            Worker.objects.filter(pk=self._worker).update(stopped_at=timezone.now())
-        except (DatabaseError, InterfaceError) as error:  # for people to look at only: nothing depends on it
+            Worker.objects.leave(self._worker)
+            layer.publish(changed(workers=True))
+        except (*OUTAGES, DatabaseError) as error:  # for people to look at only: nothing depends on it
             _log.warning("This worker's end could not be written: %s", error)

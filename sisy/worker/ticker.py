@@ -8,11 +8,12 @@ import threading
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from sisy import conf, policy, scheduler
 from sisy.backoff import Backoff
+from sisy.rows.outage import OUTAGES
 
 _log = logging.getLogger("sisy.worker")
 
@@ -53,8 +54,8 @@ class Ticker:
         """Tick; return when to tick next without being told, or None."""
         try:
             ticked = scheduler.tick(now)
-        except (OperationalError, InterfaceError) as error:
-            connection.close()
+        except OUTAGES as error:
+            connections.close_all()
             self._stopping.wait(self._trouble.failed(error))
             return now
         self._trouble.worked()

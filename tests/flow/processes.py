@@ -207,13 +207,18 @@ def redis_prefix(tmp_path: Path) -> str:
 @pytest.fixture
 def redis_layer(redis_url: str, redis_prefix: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Make Redis this process's channel layer, the one of processes started with layer="redis"; return its URL."""
+    use_redis(redis_url, redis_prefix, settings, monkeypatch)
+    yield redis_url
+    forget(redis_url, redis_prefix)
+
+
+def use_redis(url: str, prefix: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a Redis server this process's channel layer for the time of a test."""
     from sisy import layer  # the plugin is loaded before Django is set up
 
     monkeypatch.setattr(layer, "_sender", layer._Sender())  # the one there is keeps the layer of an earlier test
-    config = {"hosts": [redis_url], "prefix": redis_prefix}
+    config = {"hosts": [url], "prefix": prefix}
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
-    yield redis_url
-    forget(redis_url, redis_prefix)
 
 
 def forget(url: str, prefix: str) -> int:

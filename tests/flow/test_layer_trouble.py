@@ -1,6 +1,5 @@
 """A channel layer that is full, down, silent, emptied, sharded, or full of nonsense: it costs time, never a run."""
 
-import contextlib
 import json
 import socket
 import threading
@@ -16,6 +15,7 @@ from django.core.management import call_command
 
 from sisy import layer as sisy_layer
 from sisy.models import Run, RunStatus, Task, task_with_callable
+from tests.faults.proxy import Proxy
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import Process, forget, wait_for, wait_for_ends, wait_for_workers
 from tests.project.shop import ledger, tasks
@@ -188,45 +188,6 @@ def test_a_layer_on_two_hosts(
         assert [process.stop() for process in (beat, *workers)] == [0, 0, 0]
     finally:
         forget(other, redis_prefix)
-
-
-class Proxy:
-    """A way to Redis that can be cut: connections through it break, new ones are refused, until it is mended."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._ends: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._server.getsockname()[1])
-        self.mend()
-
-    def mend(self) -> None:
-        if self._server.fileno() < 0:
-            self._server = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=[self._server], daemon=True).start()
-
-    def cut(self) -> None:
-        for end in (self._server, *self._ends):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self._ends.clear()
-
-    def _accept(self, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, far = server.accept()[0], socket.create_connection(self._target)
-                self._ends += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=[source, sink], daemon=True).start()
-
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_layer_that_goes_away_and_comes_back(manage: Callable[..., Process], redis_layer: str) -> None:

@@ -73,7 +73,7 @@ def assert_rows_are_right() -> None:
 
 
 def assert_ledger_is_right(workers: list[Process]) -> None:
-    each = Counter(line["run"] for line in ledger.lines(kind="end") if "run" in line)
+    each = Counter(line["run"] for line in ledger.lines(kind="end", function="run_once_each"))
     assert set(each.values()) == {1}, "a run was doubled"
     keys = Run.objects.filter(callable__contains="run_once_each").values_list("pk", flat=True)
     assert set(each) == set(keys), "a run was lost"

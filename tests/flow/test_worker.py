@@ -111,9 +111,10 @@ def test_a_nudge_from_another_process_is_what_the_function_receives(
     manage: Callable[..., Process], redis_layer: str
 ) -> None:
     worker = manage("sisy_worker", layer="redis", settings=PATIENT)
-    wait_for_workers(worker)
+    Task.run_once(tasks.note)  # which its first look may find, before it has heard of anything
+    wait_for_ends(1, function="note")
     Task.run_once(flow_tasks.tell)
-    (line,) = wait_for_ends(1, timeout=10)
+    (line,) = wait_for_ends(1, function="tell", timeout=10)
     assert line["message"] == {"type": "sisy.nudge", "v": 1}
     assert line["pid"] == worker.pid
     assert worker.stop() == 0
@@ -243,6 +244,33 @@ def test_a_process_with_a_function_that_can_not_be_stopped_starts_anew(manage: C
     wait_for_ends(1, function="note")
     assert worker.stop() == 0
     assert ledger.lines(kind="end", label="stubborn") == []
+
+
+# Cancelling -----------------------------------------------------------------------------------------------------------
+
+WITHOUT_LOOKING_BY_ITSELF = """
+from django.core.management import call_command
+from sisy.worker import keeper
+keeper._LOOK_FOR_CANCELLED_EVERY = 3600
+call_command("sisy_worker")
+"""
+
+
+@pytest.mark.parametrize("function", [flow_tasks.wait_for_file, flow_tasks.await_file])
+def test_the_worker_that_has_a_run_hears_through_the_layer_that_it_is_cancelled(
+    manage: Callable[..., Process], redis_layer: str, tmp_path: Path, function: Any
+) -> None:
+    workers = [
+        manage("shell", "--no-imports", "-c", WITHOUT_LOOKING_BY_ITSELF, layer="redis", settings=PATIENT)
+        for _ in range(2)
+    ]
+    wait_for_workers(*workers)
+    task = Task.run_once(function, {"file": str(tmp_path / "never")})
+    wait_for(lambda: ledger.lines(kind="begin"), what="the begin")
+    assert task.cancel() == 1
+    run = wait_for(lambda: Run.objects.filter(status=RunStatus.CANCELLED).first(), what="the run's end")
+    assert run.reason == "cancelled"
+    assert [worker.stop() for worker in workers] == [0, 0]
 
 
 # Dying ----------------------------------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ from django.core.management.base import BaseCommand, CommandParser
 from sisy import conf, layer
 from sisy.management.commands.sisy_heartbeat import seconds
 from sisy.management.commands.sisy_worker import positive
-from sisy.messages import run_channels
 from sisy.routing import application
 from sisy.worker import supervisor
 from sisy.worker.engine import Engine, use_engine
-from sisy.worker.heartbeat import Heartbeat
+from sisy.worker.heartbeat import Heartbeat, Presence
 from sisy.worker.listener import EXIT_RECYCLE, SisyWorker
 
 
@@ -37,10 +36,10 @@ class Command(BaseCommand):
         use_engine(engine)
         worker = SisyWorker(
             application=application,
-            channels=[settings.heartbeat_channel, *run_channels(settings.run_channel, None)],
+            channels=[settings.heartbeat_channel, *engine.channels],
             channel_layer=channel_layer,
             engine=engine,
-            heartbeat=Heartbeat(interval=interval),
+            heartbeat=Heartbeat(interval=interval, presence=Presence(interval=interval)),
         )
         if options["verbosity"]:
             self.stdout.write(

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from sisy import conf
 from sisy.worker.engine import EXIT_LOOP_DIED
-from sisy.worker.heartbeat import Heartbeat
+from sisy.worker.heartbeat import Heartbeat, Presence
 
 _log = logging.getLogger("sisy.heartbeat")
 
@@ -42,10 +42,10 @@ class Command(BaseCommand):
 
 
 async def _beat(interval: timedelta, *, once: bool) -> None:
-    heartbeat = Heartbeat(interval=interval)
     if once:
-        await heartbeat.tick()
+        await Heartbeat(interval=interval).tick()
         return
+    heartbeat = Heartbeat(interval=interval, presence=Presence(interval=interval))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, heartbeat.stop)
     await heartbeat.beat()

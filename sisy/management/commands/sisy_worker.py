@@ -7,7 +7,7 @@ from typing import Any
 from channels.management.commands import runworker
 
 from sisy import conf, layer
-from sisy.messages import QUEUE_NAME, run_channels
+from sisy.messages import QUEUE_NAME
 from sisy.routing import application
 from sisy.worker import supervisor
 from sisy.worker.engine import Engine, use_engine
@@ -48,7 +48,7 @@ class Command(runworker.Command):
         self._greet(options, queues=queues)
         worker = self.worker_class(
             application=application,
-            channels=[settings.heartbeat_channel, *run_channels(settings.run_channel, queues)],
+            channels=[settings.heartbeat_channel, *engine.channels],
             channel_layer=layer.configured(),
             engine=engine,
         )

@@ -30,12 +30,21 @@ def append(**fields: Any) -> None:
 
 @contextlib.contextmanager
 def entry(message: dict[str, Any], function: str) -> Iterator[None]:
-    """Write a `begin` line, then an `end` line if the body comes to its end; a killed or raising one does not."""
+    """Write a `begin` line, then an `end` line if the body comes to its end; a killed or raising one does not.
+
+    Within a run the lines have its key, its attempt, and the token with which it was claimed.
+    """
     task = message["task"]
-    fields = {"function": function, "label": task.label, "userdata": dict(task.userdata or {})}
+    fields = {"function": function, "label": task.label, "userdata": dict(task.userdata or {}), **of_run(task)}
     append(kind="begin", **fields)
     yield
     append(kind="end", **fields)
+
+
+def of_run(task: Any) -> dict[str, Any]:
+    """Return what tells one start of a task's run from another."""
+    run = getattr(task, "current_run", None)
+    return {} if run is None else {"run": run.pk, "attempt": run.attempt, "claim": str(run.claim)}
 
 
 def lines(**wanted: Any) -> list[dict[str, Any]]:
