@@ -758,6 +758,17 @@ def test_leases_that_end_now_while_they_are_renewed_end_or_last(order, unstarted
     assert stored(unstarted).status == "RUNNING"
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_start_that_meets_a_renewal_is_written_all_the_same(order, unstarted, ends):
+    """MariaDB has them wait for each other in an index, and ends one."""
+    held = {unstarted.pk: unstarted.claim}
+    keeper = (lambda: returns.expire(held)) if ends else (lambda: claims.renew(held, lease=LEASE))
+    _, started = in_order(order, keeper, lambda: claims.start([unstarted], now=at(1)), before=RUN_UPDATE)
+    assert started == {unstarted.pk}
+    assert (stored(unstarted).status, stored(unstarted).started_at) == ("RUNNING", at(1))
+
+
 # -- deleting ---------------------------------------------------------------------------------------
 
 

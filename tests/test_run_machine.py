@@ -9,7 +9,7 @@ SISY_TEST_MACHINE_EXAMPLES sets how many orders are tried, SISY_TEST_MACHINE_STE
 
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -563,12 +563,15 @@ class Machine(RuleBasedStateMachine):
     def adopt_new_rows(self) -> None:
         """Learn the keys of rows that the model expects too."""
         known = {run.key for run in self.world.runs}
-        new = {(row.task_id, row.slot): row.pk for row in Run.objects.exclude(pk__in=known)}
+        new: dict[tuple[Any, ...], list[int]] = defaultdict(list)  # several where their tasks are gone already
+        for row in Run.objects.exclude(pk__in=known).order_by("-pk"):
+            new[row.task_id, row.slot, row.status, row.missed_since].append(row.pk)
         for run in self.world.runs:
             if run.key is None:
-                run.key = new.pop((run.task, run.slot), None)
-                assert run.key is not None, f"there is no row for {run}"
-        assert not new, f"nobody knows of {new}"
+                found = new[run.task, run.slot, run.status, run.missed_since]
+                assert found, f"there is no row for {run}"
+                run.key = found.pop()
+        assert not any(new.values()), f"nobody knows of {new}"
 
     def seen(self, row: dict[str, Any]) -> tuple[Any, ...]:
         return (

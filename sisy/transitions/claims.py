@@ -53,6 +53,7 @@ def claim(
     return runs
 
 
+@tried_again
 def start(runs: Sequence[Run], *, now: datetime) -> set[int]:
     """Write that runs have started; return the keys of those whose claim still held.
 
