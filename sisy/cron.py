@@ -153,7 +153,7 @@ class Schedule:
         return list(islice(self._after(instant), n))
 
     def describe(self) -> str:
-        """Say in English when it fires.
+        """Say in the active language when it fires.
 
         >>> Schedule("*/15 9-17 * * mon-fri", timezone="Europe/Paris").describe()
         'Every 15 minutes from 09:00 to 17:45, Monday to Friday, Europe/Paris'

@@ -1,8 +1,9 @@
-"""A parsed cron expression as an English phrase, for people who check what they have written.
+"""A parsed cron expression as a phrase in the active language, for people who check what they have written.
 
 Schedule.describe() in cron.py is the only caller; it adds the name of the zone. Everything here is made of the plain
 values that the fields expand to, so that names, steps, aliases and H read alike. The shapes people write have words
-of our own; a time of day that fits none of them goes to the cron_descriptor package.
+of our own; a time of day that fits none of them goes to the cron_descriptor package. A phrase is put together from
+parts that are translated one by one; the contexts say what each part stands beside.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,14 +12,13 @@ from datetime import datetime
 from itertools import product
 
 from cron_descriptor import Options, get_description  # type: ignore[import-untyped]  # has no annotations
+from django.utils.dates import MONTHS, WEEKDAYS
+from django.utils.translation import get_language, ngettext, pgettext
+from django.utils.translation import gettext as _
 
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 LAST = 0  # in `nth`: the last such weekday of the month
 
+_LOCALES = {"de": "de_DE", "fr": "fr_FR"}  # cron_descriptor's names of the languages that sisy has
 _MOST_LISTED = 6  # more clock times than this are hard to read as a list
 
 
@@ -45,7 +45,7 @@ def cron_in_words(fields: CronFields) -> str:
     'At 09:00 and 17:00, on the 1st'
     """
     dates = [_days(fields), _weekdays(fields)]
-    date = " or ".join(words for words in dates if words)
+    date = f" {pgettext('schedule', 'or')} ".join(words for words in dates if words)
     return ", ".join(words for words in (_time(fields), date, _months(fields)) if words)
 
 
@@ -55,10 +55,11 @@ def period_in_words(seconds: int) -> str:
     >>> period_in_words(90), period_in_words(86400)
     ('Every 90 seconds', 'Every day')
     """
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds % size == 0:
-            return _every(seconds // size, unit)
-    return _every(seconds, "second")
+    if seconds % 86400 == 0:
+        return _every_days(seconds // 86400)
+    if seconds % 3600 == 0:
+        return _every_hours(seconds // 3600)
+    return _every_seconds(seconds) if seconds % 60 else _every_minutes(seconds // 60)
 
 
 def instant_in_words(local: datetime) -> str:
@@ -68,7 +69,8 @@ def instant_in_words(local: datetime) -> str:
     '27 November 2026 at 09:00'
     """
     clock = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
-    return f"{local.day} {MONTHS[local.month - 1]} {local.year} at {clock}"
+    date = {"day": local.day, "month": MONTHS[local.month], "year": local.year, "clock": clock}
+    return _("%(day)s %(month)s %(year)s at %(clock)s") % date
 
 
 # -- the time of day -----------------------------------------------------------------------------
@@ -84,20 +86,20 @@ def _time(fields: CronFields) -> str:
 def _with_seconds(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int]) -> str:
     if len(seconds) * len(minutes) * len(hours) <= _MOST_LISTED:
         clocks = [f"{h:02}:{m:02}:{s:02}" for h, m, s in product(hours, minutes, seconds)]
-        return f"At {_and(clocks)}"
+        return _at(clocks)
     step = _step(seconds, 60)
     whole_hours = len(minutes) == 60
     if step and whole_hours and len(hours) == 24 and seconds[0] == 0:
-        return _every(step, "second")
+        return _every_seconds(step)
     if step and whole_hours and len(_runs(hours)) <= 3:
         first, last = f":00:{seconds[0]:02}", f":59:{seconds[-1]:02}"
-        return f"{_every(step, 'second')} {_spans([(f'{a:02}{first}', f'{b:02}{last}') for a, b in _runs(hours)])}"
+        return f"{_every_seconds(step)} {_spans([(f'{a:02}{first}', f'{b:02}{last}') for a, b in _runs(hours)])}"
     if step and len(hours) == 1 and len(_runs(minutes)) == 1:
         first, last = f"{minutes[0]:02}:{seconds[0]:02}", f"{minutes[-1]:02}:{seconds[-1]:02}"
-        return f"{_every(step, 'second')} from {hours[0]:02}:{first} to {hours[0]:02}:{last}"
+        return f"{_every_seconds(step)} {_spans([(f'{hours[0]:02}:{first}', f'{hours[0]:02}:{last}')])}"
     if len(seconds) <= _MOST_LISTED:
-        noun = "second" if len(seconds) == 1 else "seconds"
-        return f"{_hours_and_minutes(minutes, hours)}, at {noun} {_and(map(str, seconds))}"
+        at = ngettext("at second %(seconds)s", "at seconds %(seconds)s", len(seconds))
+        return f"{_hours_and_minutes(minutes, hours)}, {at % {'seconds': _and(map(str, seconds))}}"
     return _by_cron_descriptor(seconds, minutes, hours)
 
 
@@ -120,8 +122,8 @@ def _even_minutes(minutes: Sequence[int], hours: Sequence[int]) -> str:
         return ""
     if len(hours) < 24:
         first, last = f":{minutes[0]:02}", f":{minutes[-1]:02}"
-        return f"{_every(step, 'minute')} {_spans([(f'{a:02}{first}', f'{b:02}{last}') for a, b in runs])}"
-    return _every(step, "minute") if minutes[0] == 0 else ""
+        return f"{_every_minutes(step)} {_spans([(f'{a:02}{first}', f'{b:02}{last}') for a, b in runs])}"
+    return _every_minutes(step) if minutes[0] == 0 else ""
 
 
 def _all_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
@@ -129,11 +131,13 @@ def _all_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
     if len(hours) < 24:
         return ""
     if tuple(minutes) == (0,):
-        return "Every hour"
+        return _every_hours(1)
     if len(minutes) <= _MOST_LISTED:
-        return f"At {_and(map(str, minutes))} {'minute' if minutes[-1] == 1 else 'minutes'} past every hour"
+        past = ngettext("At %(minutes)s minute past every hour", "At %(minutes)s minutes past every hour", minutes[-1])
+        return past % {"minutes": _and(map(str, minutes))}
     gap = _gap(minutes)
-    return f"{_every(gap, 'minute')} from minute {minutes[0]} to {minutes[-1]} of every hour" if gap else ""
+    span = _("from minute %(first)s to %(last)s of every hour") % {"first": minutes[0], "last": minutes[-1]}
+    return f"{_every_minutes(gap)} {span}" if gap else ""
 
 
 def _even_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
@@ -142,17 +146,18 @@ def _even_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
     if len(minutes) != 1 or not gap:
         return ""
     if tuple(minutes) == (0,) and hours[0] == 0 and _step(hours, 24) and len(hours) > 2:
-        return _every(gap, "hour")
+        return _every_hours(gap)
     if len(hours) <= (3 if gap == 1 else _MOST_LISTED):
         return ""
-    return f"{_every(gap, 'hour')} from {hours[0]:02}:{minutes[0]:02} to {hours[-1]:02}:{minutes[0]:02}"
+    ends = (f"{hours[0]:02}:{minutes[0]:02}", f"{hours[-1]:02}:{minutes[0]:02}")
+    return f"{_every_hours(gap)} {_spans([ends])}"
 
 
 def _clock_times(minutes: Sequence[int], hours: Sequence[int]) -> str:
     """At 09:00 and 17:00."""
     if len(minutes) * len(hours) > _MOST_LISTED:
         return ""
-    return f"At {_and(f'{h:02}:{m:02}' for h, m in product(hours, minutes))}"
+    return _at(f"{h:02}:{m:02}" for h, m in product(hours, minutes))
 
 
 def _one_hour(minutes: Sequence[int], hours: Sequence[int]) -> str:
@@ -160,7 +165,8 @@ def _one_hour(minutes: Sequence[int], hours: Sequence[int]) -> str:
     gap = _gap(minutes)
     if len(hours) != 1 or not gap:
         return ""
-    return f"{_every(gap, 'minute')} from {hours[0]:02}:{minutes[0]:02} to {hours[0]:02}:{minutes[-1]:02}"
+    ends = (f"{hours[0]:02}:{minutes[0]:02}", f"{hours[0]:02}:{minutes[-1]:02}")
+    return f"{_every_minutes(gap)} {_spans([ends])}"
 
 
 def _by_cron_descriptor(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int]) -> str:
@@ -169,9 +175,10 @@ def _by_cron_descriptor(seconds: Sequence[int], minutes: Sequence[int], hours: S
         fields.insert(0, _cron_text(seconds, 60))  # that package has the seconds first
     expression = " ".join(fields)
     try:
-        return str(get_description(expression, Options(use_24hour_time_format=True, locale_code="en_US")))
+        locale = _LOCALES.get((get_language() or "")[:2], "en_US")
+        return str(get_description(expression, Options(use_24hour_time_format=True, locale_code=locale)))
     except Exception:  # a description is a courtesy: whatever goes wrong in there, the plain fields are an answer
-        return f"At {expression}"
+        return _at([expression])
 
 
 def _cron_text(values: Sequence[int], size: int) -> str:
@@ -188,57 +195,105 @@ def _cron_text(values: Sequence[int], size: int) -> str:
 
 def _days(fields: CronFields) -> str:
     if fields.nearest_weekday:
-        return f"on the weekday nearest to the {_ordinal(fields.nearest_weekday)}"
+        return _("on the weekday nearest to the %(day)s") % {"day": _day_of_month(fields.nearest_weekday)}
     if fields.days is None:
         return ""
-    days = [_span(_ordinal(a), _ordinal(b)) for a, b in _short_runs(fields.days)]
+    span = pgettext("days of the month", "%(first)s to %(last)s")
+    days = [_span(_day_of_month(a), _day_of_month(b), span) for a, b in _short_runs(fields.days)]
     if fields.last_day:
-        days.append("last day of the month" if not days else "the last day of the month")
-    return f"on the {_and(days)}"
+        days.append(_("the last day of the month") if days else pgettext("on the", "last day of the month"))
+    return _("on the %(days)s") % {"days": _and(days)}
 
 
 def _weekdays(fields: CronFields) -> str:
     if fields.nth:
-        named = [f"the {'last' if n == LAST else _ordinal(n)} {WEEKDAYS[day]}" for day, n in fields.nth]
-        return f"on {_and(named)} of the month"
+        named = (_nth_weekday(n) % {"weekday": _weekday(day)} for day, n in fields.nth)
+        return _("on %(weekdays)s of the month") % {"weekdays": _and(named)}
     if fields.weekdays is None:
         return ""
     runs = _short_runs(fields.weekdays, cycle=7)
-    words = _and(_span(WEEKDAYS[a], WEEKDAYS[b]) for a, b in runs)
-    return words if len(runs) == 1 and runs[0][0] != runs[0][1] else f"on {words}"
+    span = pgettext("weekdays", "%(first)s to %(last)s")
+    words = _and(_span(_weekday(a), _weekday(b), span) for a, b in runs)
+    is_span = len(runs) == 1 and runs[0][0] != runs[0][1]
+    return words if is_span else pgettext("weekdays", "on %(days)s") % {"days": words}
 
 
 def _months(fields: CronFields) -> str:
     if fields.months is None:
         return ""
     runs = _short_runs([month - 1 for month in fields.months], cycle=12)
-    words = _and(_span(MONTHS[a], MONTHS[b]) for a, b in runs)
-    return f"from {words}" if len(runs) == 1 and runs[0][0] != runs[0][1] else f"in {words}"
+    span = pgettext("months", "%(first)s to %(last)s")
+    words = _and(_span(str(MONTHS[a + 1]), str(MONTHS[b + 1]), span) for a, b in runs)
+    if len(runs) == 1 and runs[0][0] != runs[0][1]:
+        return pgettext("months", "from %(span)s") % {"span": words}
+    return pgettext("months", "in %(months)s") % {"months": words}
 
 
 # -- words and runs ------------------------------------------------------------------------------
 
 
-def _every(count: int, unit: str) -> str:
-    return f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+def _every_seconds(count: int) -> str:
+    return ngettext("Every second", "Every %(count)d seconds", count) % {"count": count}
+
+
+def _every_minutes(count: int) -> str:
+    return ngettext("Every minute", "Every %(count)d minutes", count) % {"count": count}
+
+
+def _every_hours(count: int) -> str:
+    return ngettext("Every hour", "Every %(count)d hours", count) % {"count": count}
+
+
+def _every_days(count: int) -> str:
+    return ngettext("Every day", "Every %(count)d days", count) % {"count": count}
+
+
+def _at(clocks: Iterable[str]) -> str:
+    return pgettext("clock times", "At %(times)s") % {"times": _and(clocks)}
 
 
 def _and(words: Iterable[str]) -> str:
     *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
+    return _("%(most)s and %(last)s") % {"most": ", ".join(most), "last": last} if most else last
 
 
-def _span(first: str, last: str) -> str:
-    return first if first == last else f"{first} to {last}"
+def _span(first: str, last: str, words: str) -> str:
+    return first if first == last else words % {"first": first, "last": last}
 
 
 def _spans(ends: Iterable[tuple[str, str]]) -> str:
-    return _and(f"from {first} to {last}" for first, last in ends)
+    span = pgettext("clock times", "from %(first)s to %(last)s")
+    return _and(span % {"first": first, "last": last} for first, last in ends)
 
 
-def _ordinal(number: int) -> str:
-    suffix = "th" if 10 < number < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{suffix}"
+def _weekday(day: int) -> str:
+    """Return the name of a weekday; cron's week begins with Sunday, Django's with Monday."""
+    return str(WEEKDAYS[(day - 1) % 7])
+
+
+def _day_of_month(number: int) -> str:
+    if number == 1:
+        return pgettext("day of the month", "1st")
+    if 10 < number < 14 or number % 10 not in (1, 2, 3):
+        return pgettext("day of the month", "%(number)dth") % {"number": number}
+    ordinals = {
+        1: pgettext("day of the month", "%(number)dst"),
+        2: pgettext("day of the month", "%(number)dnd"),
+        3: pgettext("day of the month", "%(number)drd"),
+    }
+    return ordinals[number % 10] % {"number": number}
+
+
+def _nth_weekday(n: int) -> str:
+    """Return the text for the nth weekday of a month, which names the weekday."""
+    return {
+        LAST: _("the last %(weekday)s"),
+        1: _("the 1st %(weekday)s"),
+        2: _("the 2nd %(weekday)s"),
+        3: _("the 3rd %(weekday)s"),
+        4: _("the 4th %(weekday)s"),
+        5: _("the 5th %(weekday)s"),
+    }[n]
 
 
 def _step(values: Sequence[int], size: int) -> int:

@@ -6,13 +6,14 @@ The command sisy_status and the dashboard show it. `look` reads rows, `judge` is
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from django.db.models import Count, Min
+from django.db.models import CharField, Count, DateTimeField, Min, QuerySet, Value
+from django.db.models.functions import Cast
 
 from sisy import conf
 from sisy.models import Heartbeat, Run, RunStatus, Task, Worker
-from sisy.rows.clock import database_now
+from sisy.rows.clock import DatabaseNow, database_now
 from sisy.transitions.atomic import alias
 
 Level = Literal["error", "warning"]
@@ -23,6 +24,7 @@ LATELY: Final = timedelta(days=1)
 _MANY: Final = 10_000  # counting further tells nobody anything and costs time
 _LATE_SLOTS: Final = timedelta(seconds=60)  # on top of an interval: a due task is late after that
 _LATE_RUNS: Final = timedelta(seconds=300)  # a ready run that waited this long finds no free slot
+_PROCESSES: Final = 1000  # heartbeats that are looked at: the newest
 _CLOCKS_AGREE: Final = timedelta(seconds=2)
 
 
@@ -131,7 +133,7 @@ class Health:
 
 
 def look(now: datetime) -> Health:
-    """Read how sisy is doing, in a dozen queries whose cost does not grow with the number of tasks and ended runs.
+    """Read how sisy is doing, in three or four queries that cost the same however many tasks and ended runs there are.
 
     Args:
         now: the instant to look from, by this host's clock.
@@ -140,23 +142,22 @@ def look(now: datetime) -> Health:
         DatabaseError: the database does not answer, or has no tables of sisy's.
     """
     lease = conf.current().lease
-    there = database_now(alias()) or now
-    due = Task.objects.due(now)
-    oldest_due_at: datetime | None = due.values_list("next_run", flat=True).first()
-    lately = _lately(there)
+    ticking, there = _ticking(lease, now=now)
+    sums = _sums(now, since=there - LATELY)
+    oldest_due_at = sums.first_slot_at if sums.first_slot_at is not None and sums.first_slot_at <= now else None
     return Health(
         at=now,
         clock_difference=now - there,
-        ticking=_ticking(lease, there=there),
-        working=_working(lease),
-        scheduled=oldest_due_at is not None or Task.objects.enabled().filter(next_run__gt=now).exists(),
-        due=0 if oldest_due_at is None else due[:_MANY].count(),
+        ticking=ticking,
+        working=_working(lease, running=sums.counts.get(RunStatus.RUNNING, 0)),
+        scheduled=sums.first_slot_at is not None,
+        due=0 if oldest_due_at is None else Task.objects.due(now)[:_MANY].count(),
         oldest_due_at=oldest_due_at,
-        backlog=_backlog(now),
-        missed=lately.get(RunStatus.MISSED, 0),
-        lost=lately.get(RunStatus.LOST, 0),
-        failed=lately.get(RunStatus.FAILED, 0),
-        parked=Task.objects.filter(enabled=False).parked()[:_MANY].count(),
+        backlog=sums.backlog,
+        missed=sums.counts.get(RunStatus.MISSED, 0),
+        lost=sums.counts.get(RunStatus.LOST, 0),
+        failed=sums.counts.get(RunStatus.FAILED, 0),
+        parked=sums.counts.get("parked", 0),
     )
 
 
@@ -170,36 +171,72 @@ def judge(health: Health) -> list[Problem]:
     return sorted(found, key=lambda problem: problem.level != "error")
 
 
-def _ticking(lease: timedelta, *, there: datetime) -> Ticking:
-    alive = Heartbeat.objects.alive(lease)
-    last = alive.order_by("-seen_at").first() or Heartbeat.objects.order_by("-seen_at").first()
-    if last is None:
-        return Ticking(alive=0, holder="", age=None)
-    return Ticking(alive=alive.count(), holder=str(last), age=max(there - last.seen_at, timedelta(0)))
+def _ticking(lease: timedelta, *, now: datetime) -> tuple[Ticking, datetime]:
+    """Return who ticks, and what time it is by the database's clock."""
+    rows = list(Heartbeat.objects.annotate(there=DatabaseNow()).order_by("-seen_at")[:_PROCESSES])
+    if not rows:
+        return Ticking(alive=0, holder="", age=None), database_now(alias()) or now
+    there: datetime = rows[0].there
+    alive = [row for row in rows if row.stopped_at is None and there - row.seen_at <= lease]
+    last = (alive or rows)[0]
+    return Ticking(alive=len(alive), holder=str(last), age=max(there - last.seen_at, timedelta(0))), there
 
 
-def _working(lease: timedelta) -> Working:
+def _working(lease: timedelta, *, running: int) -> Working:
     workers = list(Worker.objects.alive(lease).order_by("version").only("queues", "concurrency", "version"))
     served = [worker.queues for worker in workers]
     return Working(
         alive=len(workers),
         slots=sum(worker.concurrency for worker in workers),
-        running=Run.objects.filter(status=RunStatus.RUNNING).count(),
+        running=running,
         all_queues=None in served,
         queues=frozenset(queue for queues in served for queue in queues or ()),
         versions=tuple(dict.fromkeys(worker.version for worker in workers)),
     )
 
 
-def _backlog(now: datetime) -> tuple[Backlog, ...]:
-    ready = Run.objects.ready(now).order_by("queue").values_list("queue")
-    found = ready.annotate(ready=Count("pk"), oldest_at=Min("run_after"))
-    return tuple(Backlog(queue=queue, ready=count, oldest_at=oldest_at) for queue, count, oldest_at in found)
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """What one statement counts; the counts by status, and "parked"."""
+
+    counts: dict[str, int]
+    backlog: tuple[Backlog, ...]
+    first_slot_at: datetime | None
 
 
-def _lately(there: datetime) -> dict[str, int]:
-    runs = Run.objects.in_trouble().filter(finished_at__gt=there - LATELY)
-    return dict(runs.order_by("status").values_list("status").annotate(Count("pk")))
+def _sums(now: datetime, *, since: datetime) -> _Sums:
+    """Count everything in one statement: each part is served by an index of its own."""
+    ended = Run.objects.in_trouble().filter(finished_at__gt=since).order_by()
+    active = Run.objects.filter(status=RunStatus.RUNNING).order_by()
+    ready, tasks = Run.objects.ready(now).order_by(), Task.objects.order_by()
+    rows = _part(ready, "backlog", by="queue", at=Min("run_after")).union(
+        _part(active, str(RunStatus.RUNNING)),
+        _part(ended, "ended", by="status"),
+        _part(tasks.filter(enabled=False).parked(), "parked"),
+        _part(tasks.enabled(), "first slot", count=Value(0), at=Min("next_run")),
+        all=True,
+    )
+    found = list(rows)
+    return _Sums(
+        counts={by or kind: count for kind, by, count, _at in found if kind not in ("backlog", "first slot")},
+        backlog=tuple(
+            Backlog(queue=queue, ready=count, oldest_at=at)
+            for queue, count, at in sorted((by, count, at) for kind, by, count, at in found if kind == "backlog")
+        ),
+        first_slot_at=next((at for kind, _by, _count, at in found if kind == "first slot"), None),
+    )
+
+
+def _part(rows: "QuerySet[Any]", kind: str, *, by: str = "", count: Any = None, at: Any = None) -> "QuerySet[Any]":
+    """Return a part of the union: kind, group, count, the earliest instant."""
+    part: QuerySet[Any] = rows.values_list(
+        Value(kind, output_field=CharField(max_length=64)),
+        Cast(by, CharField(max_length=64)) if by else Value("", output_field=CharField(max_length=64)),
+    ).annotate(
+        number=count if count is not None else Count("pk"),
+        at=at if at is not None else Value(None, output_field=DateTimeField()),
+    )
+    return part
 
 
 def _about_ticks(health: Health) -> Iterator[Problem]:

@@ -1,7 +1,8 @@
 """The only caller of the channel layer: it sends with a deadline and never raises.
 
-Heartbeat and observers call `send_tick`, `nudge`, `cancel` and `kick`; an engine registers a bell, so that what happens
-in its own process reaches it without the layer. A message that can't be sent costs time, never a run.
+Heartbeat and observers call `send_tick`, `nudge`, `cancel`, `kick` and `publish`; an engine registers a bell and a live
+hub a watcher, so that what happens in their own process reaches them without the layer. A message that can't be sent
+costs time, never a run.
 """
 
 import asyncio
@@ -22,13 +23,15 @@ from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_la
 
 from sisy import conf
 from sisy.backoff import Backoff
-from sisy.messages import Cancel, Message, Nudge, Tick, worker_channel
+from sisy.messages import Cancel, Changed, Message, Nudge, Tick, live_group, worker_channel
 
 _log = logging.getLogger("sisy.layer")
 _DEADLINE: Final = 1.0  # seconds that one send may take
+_PUBLISH_EVERY: Final = 0.5  # seconds between two hints of one process to all who watch
 _PACE: Final = 0.01  # seconds between two sends: a thousand runs that are enqueued one by one are no thousand messages
 
 Bell = Callable[[Message], None]
+Watcher = Callable[[Changed], None]
 
 
 class ChannelLayer(Protocol):
@@ -39,6 +42,9 @@ class ChannelLayer(Protocol):
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for a message on a channel."""
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Put a message on each channel of a group."""
 
 
 def configured() -> ChannelLayer | None:
@@ -90,6 +96,32 @@ def kick() -> None:
     """Ask for a tick soon, since a task's next slot comes before the next boundary; returns at once."""
     _ring(Tick())
     _sender.send({conf.current().heartbeat_channel: Tick()})
+
+
+def publish(changed: Changed) -> None:
+    """Tell whoever watches that rows changed; returns at once.
+
+    At most two hints a second leave the process, whatever happens in it, and none while nothing changes.
+    """
+    for watcher in list(_watchers):
+        watcher(changed)
+    _sender.publish(changed)
+
+
+def add_watcher(watcher: Watcher) -> None:
+    """Have a function called, from any thread, for each change that this process publishes."""
+    _watchers.append(watcher)
+
+
+def remove_watcher(watcher: Watcher) -> None:
+    """Undo `add_watcher`."""
+    if watcher in _watchers:
+        _watchers.remove(watcher)
+
+
+def hears_changes(layer: object) -> bool:
+    """Tell whether what other processes publish reaches this one, or an engine of its own makes the changes."""
+    return bool(_bells) or not is_local(layer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +179,7 @@ def remove_bell(bell: Bell) -> None:
 
 
 _bells: list[Bell] = []
+_watchers: list[Watcher] = []
 
 
 def _ring(message: Message) -> None:
@@ -179,6 +212,7 @@ class _Sender:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: dict[str, Message] = {}
+        self._changed: Changed | None = None
         self._awake = threading.Event()
         self._idle = threading.Event()
         self._thread: threading.Thread | None = None
@@ -189,16 +223,32 @@ class _Sender:
             return
         with self._lock:
             self._pending.update(messages)
-            self._idle.clear()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sisy-nudges", daemon=True)
-                self._thread.start()
+            self._start()
         self._awake.set()
+
+    def publish(self, changed: Changed) -> None:
+        """Send a hint to the group of those who watch, soon, together with what else changes until then."""
+        if is_local(configured()):
+            return
+        with self._lock:
+            is_first, self._changed = (
+                self._changed is None,
+                changed if self._changed is None else self._changed | changed,
+            )
+            self._start()
+        if is_first:  # the thread knows when the next hint may leave: it need not wake up for each change
+            self._awake.set()
 
     def flush(self, timeout: float = _DEADLINE) -> None:
         """Wait until everything is sent, for at most `timeout` seconds."""
         if self._thread is not None:
             self._idle.wait(timeout)
+
+    def _start(self) -> None:
+        self._idle.clear()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="sisy-nudges", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:
@@ -206,35 +256,59 @@ class _Sender:
                 "Nudging workers through the channel layer", meanwhile="workers go on by polling", log=_log
             )
             layer = channel_layers.make_backend(conf.current().channel_layer)
-            not_before = paced_until = 0.0
+            not_before = publish_at = paced_until = 0.0
             while True:
-                self._awake.wait(max(0.0, not_before - time.monotonic()) if self._pending else None)
+                self._awake.wait(self._pause(not_before=not_before, publish_at=publish_at))
                 self._awake.clear()
                 time.sleep(max(0.0, paced_until - time.monotonic()))
-                if time.monotonic() >= not_before:
-                    with self._lock:
-                        batch, self._pending = self._pending, {}
-                    failure = runner.run(_send_all(layer, batch)) if batch else None
+                now = time.monotonic()
+                batch, changed = self._take(with_hint=now >= publish_at) if now >= not_before else ({}, None)
+                if changed is not None:
+                    publish_at = now + _PUBLISH_EVERY
+                if batch or changed:
+                    failure = runner.run(_send_all(layer, batch, changed))
                     paced_until = time.monotonic() + _PACE
-                    if failure is not None:
-                        not_before = time.monotonic() + backoff.failed(failure)
-                        with (
-                            self._lock
-                        ):  # one for each channel, however many there were: it is sent when it works again
-                            self._pending = batch | self._pending
-                    elif batch:
+                    if failure is None:
                         backoff.worked()
-                if not self._pending or time.monotonic() < not_before:
-                    self._idle.set()
+                    else:
+                        not_before = time.monotonic() + backoff.failed(failure)
+                        self._put_back(batch)
+                with self._lock:
+                    if time.monotonic() < not_before or not (self._pending or self._changed):
+                        self._idle.set()
+
+    def _pause(self, *, not_before: float, publish_at: float) -> float | None:
+        with self._lock:
+            if self._pending:
+                return max(0.0, not_before - time.monotonic())
+            if self._changed is not None:
+                return max(0.0, max(not_before, publish_at) - time.monotonic())
+            return None
+
+    def _take(self, *, with_hint: bool) -> tuple[dict[str, Message], Changed | None]:
+        with self._lock:
+            batch, self._pending = self._pending, {}
+            changed = self._changed if with_hint else None
+            if with_hint:
+                self._changed = None
+            return batch, changed
+
+    def _put_back(self, batch: dict[str, Message]) -> None:
+        """Keep what could not be sent, one message for each channel; a hint is worth nothing later."""
+        with self._lock:
+            self._pending = batch | self._pending
 
 
-async def _send_all(layer: ChannelLayer, batch: dict[str, Message]) -> Exception | None:
-    """Send a batch; return what went wrong first, and leave out the rest then."""
-    for channel, message in batch.items():
-        try:
+async def _send_all(layer: ChannelLayer, batch: dict[str, Message], changed: Changed | None) -> Exception | None:
+    """Send a batch, then the hint; return what went wrong first, and leave out the rest then."""
+    try:
+        for channel, message in batch.items():
             await asyncio.wait_for(_send_to_each_host(layer, channel, message.to_message()), _DEADLINE)
-        except Exception as error:  # each layer has errors of its own
-            return error
+        if changed is not None:
+            group = live_group(conf.current().run_channel)
+            await asyncio.wait_for(layer.group_send(group, changed.to_message()), _DEADLINE)
+    except Exception as error:  # each layer has errors of its own
+        return error
     return None
 
 

@@ -1,4 +1,4 @@
-"""Runs and tasks changed -> log lines, nudges, and the public signals one by one.
+"""Runs and tasks changed -> log lines, nudges, hints for whoever watches, and the public signals one by one.
 
 Connected once by apps.py; the transitions announce in batches, after their commit. The door by which every change of a
 row leaves this process.
@@ -12,6 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from sisy import conf, layer, policy, signals
+from sisy.messages import changed
 from sisy.models import Run, RunStatus, Task
 
 _log = logging.getLogger("sisy.run")
@@ -25,16 +26,19 @@ def connect() -> None:
     """Connect the observers; calling it twice is harmless."""
     signals.runs_changed.connect(on_runs_changed, dispatch_uid="sisy.observers")
     signals.tasks_changed.connect(on_tasks_changed, dispatch_uid="sisy.observers")
+    signals.run_progressed.connect(on_run_progressed, dispatch_uid="sisy.observers")
 
 
 def on_runs_changed(sender: type[Run], *, event: str, runs: Sequence[Run], **_: Any) -> None:
     """Pass on what happened to a batch of runs."""
     _EVENTS[event](runs)
+    layer.publish(changed((run.pk for run in runs), (run.task_id for run in runs if run.task_id is not None)))
 
 
 def on_tasks_changed(sender: type[Task], *, event: str, tasks: Sequence[Task], **_: Any) -> None:
     """Pass on what happened to the timing of tasks."""
     now = timezone.now()
+    layer.publish(changed(tasks=(task.pk for task in tasks if task.pk is not None)))
     if event == "scheduled":
         if any(_comes_before_next_boundary(task, now=now) for task in tasks):
             layer.kick()
@@ -45,6 +49,11 @@ def on_tasks_changed(sender: type[Task], *, event: str, tasks: Sequence[Task], *
     elif event == "exhausted" and signals.task_exhausted.has_listeners(Task):
         for task in tasks:
             signals.task_exhausted.send_robust(sender=Task, task=task)
+
+
+def on_run_progressed(sender: type[Run], *, run: Run, **_: Any) -> None:
+    """Pass on that a run says how far it is."""
+    layer.publish(changed([run.pk]))
 
 
 def _comes_before_next_boundary(task: Task, *, now: datetime) -> bool:

@@ -1,8 +1,8 @@
-"""The channels that sisy consumes.
+"""What sisy serves besides HTTP: the sockets of live pages, and the channels that it consumes.
 
-For plain `runworker`, the project's ASGI application passes them on:
+The project's ASGI application passes them on; the channels are for plain `runworker` only:
 
-    ProtocolTypeRouter({"http": ..., "channel": ChannelNameRouter(sisy.routing.channels)})
+    ProtocolTypeRouter({"http": ..., "websocket": URLRouter(websockets), "channel": ChannelNameRouter(channels)})
 
 sisy_worker and sisy need no routing in the project.
 """
@@ -10,9 +10,12 @@ sisy_worker and sisy need no routing in the project.
 from typing import Any
 
 from channels.routing import ChannelNameRouter
+from django.urls import path
 
 from sisy import conf
 from sisy.consumers import HeartbeatConsumer, RunConsumer
+from sisy.live.guard import guarded
+from sisy.live.sockets import JobConsumer, LiveConsumer
 
 
 class _Channels(dict[str, Any]):
@@ -47,3 +50,13 @@ channels: dict[str, Any] = _Channels()
 
 application = ChannelNameRouter(channels)
 """The application that sisy_worker uses."""
+
+LIVE_PATH = "ws/sisy/live/"
+JOB_PATH = "ws/sisy/job/"
+"""Where the pages' script looks for the sockets, below the project's root."""
+
+websockets: list[Any] = [
+    path(LIVE_PATH, guarded(LiveConsumer.as_asgi())),
+    path(f"{JOB_PATH}<str:token>/", guarded(JobConsumer.as_asgi())),
+]
+"""What to give to URLRouter, alone or with a project's own; each checks origin and user by itself."""

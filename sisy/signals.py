@@ -11,13 +11,17 @@ runs_changed = Signal()
 "released", "rescued", "cancelling". runs: a list of Run instances as they are after the change."""
 
 tasks_changed = Signal()
-"""Tasks changed their timing. sender: Task. event: "scheduled", "parked" or "exhausted". tasks: a list of Task."""
+"""Tasks changed. sender: Task. event: "scheduled", "edited" (all but the timing), "paused", "parked", "exhausted" or
+"deleted" (by `delete`). tasks: a list of Task."""
 
 run_started = Signal()
 """A worker is about to call the function. sender: Run. run: the Run."""
 
 run_finished = Signal()
 """A run reached its final state, whichever. sender: Run. run: the Run."""
+
+run_progressed = Signal()
+"""A run wrote its progress, at most twice a second, or a line of its log. sender: Run. run: the Run."""
 
 run_failed = Signal()
 """A run ended FAILED or LOST. sender: Run. run: the Run."""

@@ -12,7 +12,7 @@ class Page(HTMLParser):
     Attributes:
         fields: name -> value of what its main form would post; names of buttons are left out.
         choices: name of a select -> the values that it offers.
-        posts: the addresses that forms on it post to.
+        posts: the addresses that forms and buttons on it post to.
         violations: what a policy without 'unsafe-inline' would block.
         tags: every tag with its attributes.
         text: what is written on it.
@@ -39,6 +39,8 @@ class Page(HTMLParser):
             self._form = attributes.get("id", "")
             if attributes.get("method") == "post":
                 self.posts.append(attributes.get("action", ""))
+        elif tag == "button" and "formaction" in attributes:
+            self.posts.append(attributes["formaction"])
         elif tag == "select":
             self._select = name
             self.choices[name] = []

@@ -1,6 +1,6 @@
 """What a test run covers: the servers it needs, the tests left out without them, and a closing account of both.
 
-SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, redis_server,
+SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, axe, redis_server,
 postgresql_server; with commas): the run fails at its start when one is out of reach, and at its end when no test has
 used it. The databases: tests/project/settings.py. SISY_TEST_SOAK_SECONDS: tests/faults/test_soak.py.
 """
@@ -35,6 +35,7 @@ MARKED = {
     "redis_server": "Redis servers that are stopped and filled",
     "postgresql_server": "PostgreSQL servers that crash",
     "browser": "browser",
+    "axe": "axe-core",
     "soak": "the soak",
 }
 PROGRAMS = {
@@ -58,7 +59,7 @@ def need(name: str) -> Need:
     if name == "redis":
         url = urlsplit(settings.REDIS_URL.split(",")[0])
         return Need("redis", "test", (url.hostname or "127.0.0.1", url.port or 6379), "SISY_TEST_REDIS_URL")
-    if name == "browser":
+    if name in ("browser", "axe"):
         return Need("playwright", "browser")
     package, extra, port = {
         "postgresql": ("psycopg", "postgresql", "5432"),
@@ -79,8 +80,10 @@ def obstacle(name: str) -> str | None:
     package, extra, address, hint = need(name)
     if importlib.util.find_spec(package) is None:
         return f'{package} is not installed: python -m pip install -e ".[{extra}]"'
-    if name == "browser" and not chromium():
+    if name in ("browser", "axe") and not chromium():
         return "no Chromium on the PATH (on Debian: apt-get install chromium)"
+    if name == "axe" and not shutil.which("npm"):
+        return "no npm on the PATH, which fetches axe-core (on Debian: apt-get install npm)"
     if address:
         try:
             socket.create_connection(address, timeout=2).close()
@@ -209,6 +212,14 @@ def how_to_include(name: str, command: str) -> str:
         return f"to include it, for an hour: {SOAK}=3600 python -m pytest -s -m soak"
     problem = obstacle(name) if name != "sqlite" else None
     return f"{problem}; then {command}" if problem else f"to include it: {command}"
+
+
+@pytest.fixture(autouse=True)
+def the_overview_is_read_anew() -> None:
+    """What it keeps for half a second is of an earlier test's rows."""
+    from sisy.admin import overview  # the plugin is loaded before Django is set up
+
+    overview.forget()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from django.apps import apps
 from django.core.management import call_command, get_commands, load_command_class
 from django.db import transaction
 from django.db.utils import ConnectionHandler
+from django.template import engines
 from django.test import override_settings
 
 from sisy import conf
@@ -255,10 +256,16 @@ def check_ini(block: Block, namespace: Namespace) -> None:
     assert parser.sections()
 
 
+def check_template(block: Block, namespace: Namespace) -> None:
+    """Compile a template: its tags exist, and are used as they want to be."""
+    engines["django"].from_string(block.text)
+
+
 RUNNERS: dict[str, Callable[[Block, Namespace], None]] = {
     "python": run_python,
     "pycon": run_session,
     "shell": check_commands,
     "ini": check_ini,
+    "html+django": check_template,
 }
 """What is done with an example, by its language."""

@@ -44,7 +44,7 @@ def rows(client, url, **query):
 
 
 def user_with(*permissions):
-    user = User.objects.create_user("somebody", password="x", is_staff=True)
+    user = User.objects.create_user(f"somebody {User.objects.count()}", password="x", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="sisy", codename__in=permissions))
     client = Client()
     client.force_login(user)
@@ -62,10 +62,11 @@ def test_a_task_is_shown_with_its_schedule_in_words_and_its_last_runs(admin_clie
     page = Page(admin_client.get(TASKS))
     assert "At 09:00, Monday to Friday, Europe/Paris" in page.text
     assert "0 9 * * mon-fri · Europe/Paris" in [tag.get("title") for _name, tag in page.tags]
-    marks = [tag for name, tag in page.tags if name == "a" and tag.get("title", "").startswith("#")]
-    runs = list(Run.objects.order_by("pk"))[-5:]
-    assert [mark["href"] for mark in marks] == [reverse("admin:sisy_run_change", args=[run.pk]) for run in runs]
-    assert all("Successful" in mark["title"] and mark["aria-label"] == mark["title"] for mark in marks)
+    bars = [tag for name, tag in page.tags if name == "a" and "sisy-bar" in tag.get("class", "")]
+    runs = Run.objects.order_by("pk")
+    assert [bar["href"] for bar in bars] == [reverse("admin:sisy_run_change", args=[run.pk]) for run in runs]
+    assert page.text.count("Successful, ") == len(bars)
+    assert [bar.get("tabindex") for bar in bars] == ["-1"] * 6 + [None]  # the arrow keys lead to the others
 
 
 @pytest.mark.parametrize(("url", "make_runs"), [(TASKS, True), (RUNS, True), (WORKERS, False)])
@@ -219,8 +220,9 @@ def test_workers_are_shown_with_what_they_have_in_hand(admin_client):
         status="RUNNING", worker=alive.pk, claim=alive.pk, lease_expires_at=now + timedelta(minutes=1), started_at=now
     )
     text = Page(admin_client.get(WORKERS)).text
-    assert "web-1:1● Alive2.0.0all42" in text
-    assert "web-1:2! Silent2.0.0mail40" in text
+    assert "web-1:1● Alive2.0.0all 2 of 4" in text
+    assert "web-1:2! Silent2.0.0mail 0 of 4" in text
+    assert text.count(NOTE) == 2  # what it executes, by name
     assert "web-1:3■ Stopped" in text
     page = admin_client.get(reverse("admin:sisy_worker_change", args=[alive.pk]))
     assert f"{RUNS}?worker={Worker.objects.get(pid=1).pk}" in [tag.get("href") for _name, tag in Page(page).tags]
@@ -229,9 +231,9 @@ def test_workers_are_shown_with_what_they_have_in_hand(admin_client):
 # Permissions ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_admin_has_three_pages_of_sisy():
+def test_the_admin_has_four_pages_of_sisy():
     registered = [model.__name__ for model in admin.site._registry if model._meta.app_label == "sisy"]
-    assert sorted(registered) == ["Run", "Task", "Worker"]
+    assert sorted(registered) == ["Dashboard", "Run", "Task", "Worker"]
 
 
 def test_who_may_only_look_finds_no_buttons_and_no_actions():
@@ -272,7 +274,7 @@ def test_each_verb_has_a_permission_of_its_own(permission, verb):
         address.split("/")[-2] for address in Page(client.get(f"{TASKS}{task.pk}/change/")).posts if "/verb/" in address
     ]
     assert offered == [verb]
-    assert client.post(f"{TASKS}{task.pk}/verb/{verb}/").status_code == 302
+    assert client.post(f"{TASKS}{task.pk}/verb/{verb}/", {"confirmed": "1"}).status_code == 302
     assert client.post(f"{TASKS}{task.pk}/change/", {"label": "x"}).status_code == 403
 
 

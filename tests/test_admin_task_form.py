@@ -325,7 +325,7 @@ def test_the_page_shows_the_plan_and_what_is_used(admin_client):
     task.run_asap()
     text = Page(admin_client.get(address(task))).text
     assert "At 12:00, Asia/Tokyo" in text
-    assert text.count("12:00:00 JST (03:00:00 UTC)") == 2
+    assert text.count("12:00 JST03:00in ") == 2
     assert "1 of 3 iterations used" in text
 
 
@@ -335,7 +335,7 @@ def test_a_paused_task_shows_the_slots_that_it_would_have_if_it_were_resumed(adm
     QuerySet(Task).filter(pk=task.pk).update(next_run=timezone.now() - timedelta(days=400))
     text = Page(admin_client.get(address(task))).text
     assert "None of these will run before the task is resumed" in text
-    assert text.count("12:00:00 UTC in ") == 5
+    assert text.count("12:00 UTC12:00in ") == 5
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_an_invalid_form_shows_the_task_as_it_is(admin_client):
     task = saved(schedule="0 9 * * *", label="Old")
     response = fill(admin_client, address(task), schedule="61 * * * *", label="New")
     assert "At 09:00" in Page(response).text
-    assert response.context["subtitle"] == "Old"
+    assert response.context["title"] == "Old"
 
 
 def test_pausing_by_the_form_needs_the_permission_to_pause(db):

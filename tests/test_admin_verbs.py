@@ -17,6 +17,7 @@ from tests.project.shop.models import Ledger, Order
 NOTE = "tests.project.shop.tasks.note"
 TASKS = "/admin/sisy/task/"
 RUNS = "/admin/sisy/run/"
+SURE = {"confirmed": "1"}  # what live.js or the page that asks adds
 
 pytestmark = pytest.mark.django_db
 
@@ -35,14 +36,16 @@ def put(task, **values):
 def act(client, verb, *rows):
     """Choose an action for rows in their list; return what the user is told."""
     url = RUNS if isinstance(rows[0], Run) else TASKS
-    response = client.post(url, {"action": verb, "_selected_action": [row.pk for row in rows]}, follow=True)
+    response = client.post(url, {"action": verb, "_selected_action": [row.pk for row in rows], **SURE}, follow=True)
     assert response.status_code == 200
     return messages_of(response)
 
 
 def press(client, verb, row):
     """Press a button on the page of a row; return what the user is told."""
-    return messages_of(client.post(f"{RUNS if isinstance(row, Run) else TASKS}{row.pk}/verb/{verb}/", follow=True))
+    return messages_of(
+        client.post(f"{RUNS if isinstance(row, Run) else TASKS}{row.pk}/verb/{verb}/", SURE, follow=True)
+    )
 
 
 def buttons(client, row):
@@ -142,7 +145,7 @@ def test_cancelling_the_runs_of_a_task(admin_client):
 
 def test_cancelling_a_delayed_one_shot_leaves_its_run_and_leads_to_the_list(admin_client):
     task = Task.run_once(NOTE, delay_until=timezone.now() + timedelta(days=1))
-    response = admin_client.post(f"{TASKS}{task.pk}/verb/cancel_runs/")
+    response = admin_client.post(f"{TASKS}{task.pk}/verb/cancel_runs/", SURE)
     assert response["Location"] == TASKS
     assert Run.objects.get().status == RunStatus.CANCELLED
     assert not Task.objects.exists()

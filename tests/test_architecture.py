@@ -24,17 +24,16 @@ FLOORS = {
         "rows rows.clock rows.outage rows.changes rows.inserts rows.lookups rows.glance rows.indexes rows.process "
         "rows.run rows.tasks rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
-        "transitions.returns "
-        "models.columns models.timing models.checking models.entry models.queries models.task models.creation models"
+        "transitions.returns models.columns models.timing models.checking models.entry models.queries models.task "
+        "models.creation models.dashboard models"
     ),
     "roles": "realignment maintenance scheduler executor health",
     "wire": (
-        "layer observers "
-        "worker worker.flight worker.pool worker.lacking worker.pump "
-        "worker.keeper worker.ticker worker.engine worker.heartbeat worker.listener "
-        "worker.supervisor consumers routing"
+        "layer observers worker worker.flight worker.pool worker.lacking worker.pump worker.keeper worker.ticker "
+        "worker.engine worker.heartbeat worker.listener worker.supervisor live live.hub live.guard live.jobs "
+        "live.sockets consumers routing"
     ),
-    "doors": "apps checks testing urls views backend admin management contrib demo",
+    "doors": "apps checks testing views urls backend admin templatetags management contrib demo",
 }
 
 # Django's own modules for migrations know nothing of floors.
@@ -42,7 +41,16 @@ NOT_OURS = ("migrations", "demo.migrations")
 
 ONLY_IN = {
     "croniter": ("cron",),
-    "channels": ("layer", "consumers", "routing", "worker", "management", "checks", "demo"),  # demo: a whole project
+    "channels": (
+        "layer",
+        "live",
+        "consumers",
+        "routing",
+        "worker",
+        "management",
+        "checks",
+        "demo",
+    ),  # demo: a whole project
 }
 
 # Where time comes in, each with what it needs the clock for; everything below is given `now`.

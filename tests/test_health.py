@@ -205,4 +205,4 @@ def test_a_look_costs_the_same_number_of_queries_whatever_there_is() -> None:
         run(status)
     with CaptureQueriesContext(connection) as second:
         look()
-    assert len(first) <= len(second) <= 12
+    assert max(len(first), len(second)) <= 4

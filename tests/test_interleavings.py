@@ -1,25 +1,15 @@
-"""Two transitions at once, on two real connections, in a chosen order: what every order must leave behind.
+"""Two transitions at once, in an order chosen by tests/two_connections.py: what every order must leave behind."""
 
-`overtaken` stops one before it takes its first lock and lets the other run from beginning to end; `meeting` stops one
-in the middle, with its locks, until the other has ended or waits for them. Nothing depends on how fast anything is.
-"""
-
-import re
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection, connections
 from django.utils import timezone
 
 from sisy import scheduler
-from sisy.errors import SisyError, TaskExhausted, TaskGone
+from sisy.errors import TaskExhausted, TaskGone
 from sisy.models import Run, Task
 from sisy.transitions import claims, endings, planning, returns
 from tests.project.shop import chores
@@ -38,102 +28,10 @@ from tests.project.shop.rows import (
     stored,
     tick_and_claim,
 )
+from tests.two_connections import NEW_RUN, RUN_END, RUN_UPDATE, TASK_UPDATE, meeting, overtaken
 
 # Only these apps' tables are emptied after each test, which takes a tenth of the time.
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["sisy", "tests.project.shop"])
-
-PATIENCE = 15.0  # seconds, after which a test fails that would hang
-
-LOCK = r"^BEGIN|FOR UPDATE|^UPDATE|^INSERT|^DELETE"
-NEW_RUN = r"^INSERT INTO .sisy_run"
-RUN_END = r"^UPDATE .sisy_run. (AS r |SET .status. = %s, .reason)"
-RUN_UPDATE = r"^UPDATE .sisy_run. SET .(status|cancel_requested_at|claim|lease_expires_at|crashes|started_at)"
-TASK_UPDATE = (
-    r"^UPDATE .sisy_task. (AS r |SET .(label|enabled|next_run|schedule|iterations|last_run|runs_created|modified_at))"
-)
-
-
-# -- two connections -------------------------------------------------------------------------------
-
-
-@dataclass
-class Stop:
-    """A place in the statements of a thread at which it waits until it may go on."""
-
-    before: str
-    nth: int = 1  # at which match
-    reached: threading.Event = field(default_factory=threading.Event)
-    go: threading.Event = field(default_factory=threading.Event)
-    was_reached: bool = False
-
-    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not self.was_reached and re.search(self.before, sql):
-            self.nth -= 1
-            self.was_reached = self.nth == 0
-        if self.was_reached and not self.reached.is_set():
-            self.reached.set()
-            assert self.go.wait(PATIENCE), "nobody let it go on"
-        return execute(sql, params, many, context)
-
-
-def run_with(stop: Stop, function: Callable[[], Any]) -> Any:
-    """Call a function on this thread's own connection; what it raises is a result too."""
-    try:
-        with connection.execute_wrapper(stop):
-            return function()
-    except SisyError as error:
-        return error
-    finally:
-        stop.reached.set()
-        connections.close_all()
-
-
-@contextmanager
-def started(stop: Stop, function: Callable[[], Any], pool: ThreadPoolExecutor) -> Iterator[Future[Any]]:
-    """Run a function in a thread up to its stop, and let it go on at the end."""
-    future = pool.submit(run_with, stop, function)
-    assert stop.reached.wait(PATIENCE)
-    try:
-        yield future
-    finally:
-        stop.go.set()
-
-
-def overtaken(first: Callable[[], Any], by: Callable[[], Any], *, before: str = LOCK) -> tuple[Any, Any]:
-    """Stop the first before its first lock, run the other from beginning to end, then the rest of the first."""
-    stop, no_stop = Stop(before), Stop("never")
-    with ThreadPoolExecutor(2) as pool:
-        with started(stop, first, pool) as future:
-            assert stop.was_reached, "the first never came to its stop"
-            other = pool.submit(run_with, no_stop, by).result(PATIENCE)
-        return future.result(PATIENCE), other
-
-
-def meeting(first: Callable[[], Any], second: Callable[[], Any], *, before: str, nth: int = 1) -> tuple[Any, Any]:
-    """Stop the first in the middle; run the other until it ends or waits for the first; then let both go on."""
-    stop, at_lock = Stop(before, nth=nth), Stop(LOCK)
-    at_lock.go.set()
-    with ThreadPoolExecutor(2) as pool:
-        with started(stop, first, pool) as future:
-            assert stop.was_reached, "the first never came to its stop"
-            other = pool.submit(run_with, at_lock, second)
-            assert at_lock.reached.wait(PATIENCE)
-            while not other.done() and not waits_for_a_lock():
-                wait([other], timeout=0.15)  # InnoDB looks again only when nobody has asked for 0.1 s
-        return future.result(PATIENCE), other.result(PATIENCE)
-
-
-def waits_for_a_lock() -> bool:
-    """Whether some connection waits for another one; SQLite's waits whenever it wants to write."""
-    query = {
-        "postgresql": "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        "mysql": "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-    }
-    if connection.vendor not in query:
-        return True
-    with connection.cursor() as cursor:
-        cursor.execute(query[connection.vendor])
-        return cursor.fetchone() is not None
 
 
 @pytest.fixture(autouse=True)
@@ -748,3 +646,205 @@ def test_a_worker_that_comes_back_after_its_run_was_given_to_another_can_not_end
     held, new = overtaken(lambda: endings.finish([ended], now=at(2)), another_worker)
     assert (held, new) == (set(), {old.pk})
     assert (statuses(), Run.objects.get().result) == (["SUCCESSFUL"], "new")
+
+
+# -- a slot that is brought back --------------------------------------------------------------------
+
+
+@pytest.fixture
+def far_away():
+    """A task that a wrong clock sent to another year, as the one who brings it back has read it."""
+    task = every_minute()
+    put_in(task, next_run="2198-01-01 00:00:00")
+    return stored(task)
+
+
+def correct(task):
+    return lambda: planning.correct_slot(task, at(1))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_processes_that_bring_back_one_slot_do_it_once(order, far_away):
+    results = in_order(order, correct(far_away), correct(stored(far_away)), before=TASK_UPDATE)
+    assert sorted(results) == [False, True]
+    assert stored(far_away).next_run == at(1)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("correct_first", [True, False])
+def test_a_slot_that_is_brought_back_while_its_schedule_is_edited_is_the_edited_one(
+    order, edit, far_away, correct_first
+):
+    edited = edit(far_away)
+    if correct_first:
+        in_order(order, correct(far_away), edited, before=TASK_UPDATE)
+    else:
+        in_order(order, edited, correct(far_away), before=TASK_UPDATE)
+    assert stored(far_away).next_run == at(10)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_slot_that_is_brought_back_while_its_task_is_paused_stays_paused(order, far_away):
+    in_order(order, correct(far_away), lambda: planning.pause(stored(far_away)), before=TASK_UPDATE)
+    assert stored(far_away).enabled is False
+    scheduler.tick(at(5))
+    assert slots() == []
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_tick_and_a_correction_of_a_slot_that_came_due_run_it_once(order):
+    task = every_minute()
+    stale = stored(task)
+    in_order(order, lambda: planning.correct_slot(stale, at(1)), tick(), before=TASK_UPDATE)
+    scheduler.tick(at(1))
+    assert stored(task).next_run == at(2)
+    assert slots() in ([0, 1], [1])  # the one that looks leaves what is due to the tick; this one did not
+
+
+# -- handing back -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unstarted():
+    """A run that its worker is about to hand back."""
+    every_minute()
+    (run,) = tick_and_claim(NOON)
+    return run
+
+
+def release(run):
+    return lambda: returns.release([run], now=at(1))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("release_first", [True, False])
+def test_a_run_that_is_handed_back_while_it_is_cancelled_ends_cancelled(order, unstarted, release_first):
+    cancelling = cancel(stored(unstarted))
+    if release_first:
+        in_order(order, release(unstarted), cancelling, before=RUN_UPDATE)
+    else:
+        in_order(order, cancelling, release(unstarted), before=RUN_UPDATE)
+    assert statuses() == ["CANCELLED"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_run_that_is_handed_back_and_rescued_is_ready_once(order, unstarted):
+    expire(unstarted)
+    released, rescued = in_order(order, release(unstarted), rescue, before=RUN_UPDATE)
+    assert (released, len(rescued)) in ((1, 0), (0, 1))
+    assert statuses() == ["READY"]
+
+
+def test_a_run_that_another_worker_has_claimed_meanwhile_is_not_handed_back(unstarted):
+    expire(unstarted)
+
+    def another_worker():
+        rescue()
+        return claim(at(1))
+
+    released, (run,) = overtaken(release(unstarted), another_worker)
+    assert (released, run.pk) == (0, unstarted.pk)
+    assert (stored(run).status, stored(run).claim) == ("RUNNING", run.claim)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_leases_that_end_now_while_they_are_renewed_end_or_last(order, unstarted):
+    held = {unstarted.pk: unstarted.claim}
+    expired, renewed = in_order(
+        order, lambda: returns.expire(held), lambda: claims.renew(held, lease=LEASE), before=RUN_UPDATE
+    )
+    assert expired == 1
+    assert renewed in ({unstarted.pk: False}, {})  # {}: the other held the row
+    assert stored(unstarted).status == "RUNNING"
+
+
+# -- deleting ---------------------------------------------------------------------------------------
+
+
+def delete(task):
+    return lambda: Task.objects.filter(pk=task.pk).delete()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("error", [None, RuntimeError("no")])
+@pytest.mark.parametrize("delete_first", [True, False])
+def test_a_run_whose_task_is_deleted_while_it_ends_comes_to_an_end(order, error, delete_first):
+    task = every_minute(max_attempts=3, userdata={"n": 0})
+    (run,) = tick_and_claim(NOON)
+    run.task.userdata["n"] = 1
+    ended = outcome(run, error=error)
+
+    def finish():
+        return endings.finish([ended], now=at(1))
+
+    if delete_first:
+        in_order(order, delete(task), finish, before="^DELETE")
+    else:
+        in_order(order, finish, delete(task), before=RUN_END)
+    assert not Task.objects.exists()
+    for again in claim(at(5)):
+        assert end(again, now=at(5), error=RuntimeError("its task was deleted"))
+    assert statuses() == ["FAILED" if error else "SUCCESSFUL"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_task_that_is_deleted_while_it_is_run_by_hand_leaves_a_run_that_ends_or_none(order):
+    task = every_minute(overlap="allow")
+    by_hand, _ = in_order(order, asap(task), delete(task), before=NEW_RUN)
+    assert not Task.objects.exists()
+    for run in claim(at(1)):
+        assert end(run, now=at(1), error=RuntimeError("its task was deleted"))
+    assert statuses() in ([], ["FAILED"])
+    assert isinstance(by_hand, TaskGone) == (statuses() == [])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_used_up_task_that_is_given_iterations_while_it_is_tidied_away_lives_or_says_that_it_is_gone(order):
+    task = every_minute(iterations=1)
+    (run,) = tick_and_claim(NOON)
+    put_in(run, status="SUCCESSFUL", finished_at="2100-01-01 12:00:01", claim=None, lease_expires_at=None)
+    task.iterations = 5
+    _, saved = in_order(order, lambda: endings.delete_used_up(now=at(1)), task.save, before="^(UPDATE|DELETE)")
+    assert isinstance(saved, TaskGone) != Task.objects.exists()
+
+
+# -- parking ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mend_first", [True, False])
+def test_a_task_that_is_mended_while_its_run_finds_no_code_is_not_parked_for_good(order, mend_first):
+    task = every_minute(chores.does)
+    (run,) = tick_and_claim(NOON)
+    ended = outcome(run, error=RuntimeError("no such function"))
+    parks = endings.Outcome(run=ended.run, claim=ended.claim, park="no such function")
+    mended = stored(task)
+    mended.callable = "tests.project.shop.chores.nothing"
+
+    def finish():
+        return endings.finish([parks], now=at(1))
+
+    if mend_first:
+        in_order(order, mended.save, finish, before="^UPDATE .sisy_task")
+    else:
+        in_order(order, finish, mended.save, before="^UPDATE .sisy_task")
+    row = stored(task)
+    assert row.callable == "tests.project.shop.chores.nothing"
+    assert row.error == ""
+
+
+# -- what a run says of itself ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_progress_that_comes_after_the_end_changes_nothing(order, unstarted):
+    ended = outcome(unstarted, result=1)
+    late = stored(unstarted)
+    _, held = in_order(
+        order,
+        lambda: late.set_progress(0.1, "late"),
+        lambda: endings.finish([ended], now=at(1)),
+        before="^UPDATE .sisy_run. SET .progress",
+    )
+    assert held == {unstarted.pk}
+    assert (stored(unstarted).status, stored(unstarted).progress) == ("SUCCESSFUL", None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import copy
 import itertools
 import sys
 import threading
@@ -226,6 +227,55 @@ def assert_a_slot_is_left(pool: Pool) -> None:
     pool.offer([claimed(notes, userdata={"n": "afterwards"})], message=NUDGE)
     assert outcomes(pool, 1)[0].run.status == RunStatus.SUCCESSFUL
     assert pool.is_empty
+
+
+# A run that this worker has claimed twice -----------------------------------------------------------------------------
+
+
+def claimed_anew(run: Run) -> Run:
+    """The same run after its lease ran out, it was rescued, and this worker claimed it again."""
+    again = copy.deepcopy(run)
+    again.claim, again.crashes = uuid.uuid4(), 0
+    return again
+
+
+@pytest.mark.parametrize("function", [waits, awaits])
+def test_a_worker_that_claims_its_own_run_anew_holds_the_new_claim_and_writes_its_outcome_only(
+    function: Callable[..., Any],
+) -> None:
+    """Two outcomes of one run in one batch would hide each other, and the older claim would be renewed in its place."""
+    pool = new_pool(concurrency=2)
+    old = claimed(function, userdata={"n": "old"})
+    new = claimed_anew(old)
+    new.task.userdata["n"] = "new"
+    new_claim = new.claim
+    pool.offer([old], message=NUDGE)
+    flight_of(pool, old)
+    pool.offer([new], message=NUDGE)
+    flight_of(pool, new)
+    assert pool.held() == {new.pk: new_claim}
+    gate.set()
+    (outcome,) = outcomes(pool, 1)
+    assert outcome.claim == new_claim
+    wait_for(lambda: pool.is_empty, 5, "the older one's end")
+    assert pool.take_ended() == []
+
+
+def test_what_was_claimed_before_and_has_not_started_or_not_been_written_is_forgotten() -> None:
+    pool = new_pool()
+    ended, unstarted = claimed(notes, userdata={"n": "ended"}), claimed(notes, userdata={"n": "unstarted"})
+    pool.offer([ended], message=NUDGE)
+    wait_for(lambda: pool._ended, 5, "its end")
+    pool.offer([claimed(waits, userdata={"n": "slow"}), unstarted], message=NUDGE)
+    wait_for(lambda: "slow" in calls, 5, "the slow one")
+    again = [claimed_anew(ended), claimed_anew(unstarted)]
+    claims_now = {run.pk: run.claim for run in again}
+    pool.offer(again, message=NUDGE)
+    assert {key: claim for key, claim in pool.held().items() if key in claims_now} == claims_now
+    gate.set()
+    found = {outcome.run.pk: outcome.claim for outcome in outcomes(pool, 3)}
+    assert {key: found[key] for key in claims_now} == claims_now
+    assert calls.count("unstarted") == 1
 
 
 # Order and bound ------------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 One page of the admin a file (task.py, run.py, worker.py); importing them registers them with Django's default site.
 """
 
+from sisy.admin.dashboard import DashboardAdmin
 from sisy.admin.run import RunAdmin
 from sisy.admin.task import TaskAdmin
 from sisy.admin.worker import WorkerAdmin
 
-__all__ = ["RunAdmin", "TaskAdmin", "WorkerAdmin"]
+__all__ = ["DashboardAdmin", "RunAdmin", "TaskAdmin", "WorkerAdmin"]

@@ -1,23 +1,23 @@
 """The admin's pages for runs: what has run, runs and will run, and one run with its story. They are only looked at."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
-from django.template.loader import render_to_string
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from sisy.admin import filters, run_verbs, shown
+from sisy.admin import filters, run_page, run_verbs, shown
+from sisy.admin.live import fragment
 from sisy.admin.paginator import BoundedPaginator
 from sisy.admin.run_list import RunChangeList
-from sisy.admin.timeline import timeline
 from sisy.admin.verb_admin import VerbAdmin, verb
-from sisy.models import Run, Worker
+from sisy.live.jobs import progress_of
+from sisy.models import Run, RunStatus, Worker
 
 _PRIVATE: Final = ("userdata", "args", "kwargs", "result", "errors", "progress")
 """Columns that are shown without their secrets, so that filtering by them must not tell these."""
@@ -28,8 +28,9 @@ class RunAdmin(VerbAdmin):
     """Runs: history and what is going on."""
 
     actions = ("cancel", "run_again")
+    list_topics = "run"
     list_display = ("name", "status_and_reason", "slot_shown", "started_and_took", "attempt", "worker_shown")
-    list_filter = ("status", filters.EnqueuedFilter, filters.QueueFilter)
+    list_filter = (("status", filters.StatusFilter), filters.EnqueuedFilter, filters.QueueFilter)
     list_per_page = 100
     list_select_related = False
     ordering = ("-pk",)
@@ -39,9 +40,6 @@ class RunAdmin(VerbAdmin):
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ()  # only the key has an index that could serve it
-
-    class Media:
-        css: ClassVar = {"all": ["sisy/admin.css"]}
 
     # The list --------------------------------------------------------------------------------------------------------
 
@@ -104,7 +102,12 @@ class RunAdmin(VerbAdmin):
 
     # Actions and buttons ---------------------------------------------------------------------------------------------
 
-    @verb(button=_("Cancel"), description=_("Cancel selected runs"), permission="cancel")
+    @verb(
+        button=_("Cancel"),
+        description=_("Cancel selected runs"),
+        permission="cancel",
+        question=_("Cancel? What waits will not run; what runs is told to stop where it is."),
+    )
     def cancel(self, request: HttpRequest, queryset: "QuerySet[Run]") -> None:
         """Cancel each run that is not over."""
         self.answer(request, queryset, run_verbs.cancel)
@@ -117,6 +120,11 @@ class RunAdmin(VerbAdmin):
     def fitting(self, row: Any) -> Collection[str]:
         """Return the verb that can do something for a run as it is now."""
         return {"run_again"} if cast(Run, row).is_over else {"cancel"}
+
+    def button_text(self, verb: str, row: Any) -> str:
+        """Say Retry of what did not work."""
+        failed = verb == "run_again" and row.status != RunStatus.SUCCESSFUL
+        return str(_("Retry")) if failed else super().button_text(verb, row)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Tell whether this user may cancel runs."""
@@ -140,89 +148,81 @@ class RunAdmin(VerbAdmin):
 
     # The page of one run ---------------------------------------------------------------------------------------------
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the run without its state, which changes while one looks."""
+        run = self.get_object(request, object_id)
+        named = {} if run is None else {"title": f"{shown.short(run.label, 80)} #{run.pk}", "subtitle": None}
+        return super().change_view(request, object_id, form_url, {**named, **(extra_context or {})})
+
+    @fragment(template="admin/sisy/run/summary.html", on="run:{pk}", of_row=True)
+    def summary(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        """Show the state, what is called, where, and how far it is."""
+        fraction, text = progress_of(run.progress)
+        is_known = fraction is not None or run.progress is None
+        return {
+            "status": shown.status(run.status),
+            "reason": shown.visible(run.reason),
+            "task": self._task(run),
+            "callable": self._called(run),
+            "worker": self.worker_shown(run),
+            "queue": self._queue(run),
+            "percent": None if fraction is None or run.status == RunStatus.SUCCESSFUL else round(100 * fraction),
+            "text": text,
+            "progress": "" if is_known else shown.json_block(run.progress),
+            "attempts": run.task.max_attempts if run.task is not None else None,
+            "siblings": f"{reverse('admin:sisy_run_changelist', current_app=self.admin_site.name)}?task={run.task_id}",
+        }
+
+    @fragment(template="admin/sisy/run/story.html", on="run:{pk}", of_row=True)
+    def story(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        """Show what happened when, and the time between."""
+        return run_page.story_of(run, now=timezone.now())
+
+    @fragment(template="admin/sisy/run/log.html", on="run:{pk}", of_row=True)
+    def log(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        """Show what the run logs."""
+        return run_page.lines_of(run)
+
+    @fragment(template="admin/sisy/run/errors.html", on="run:{pk}", of_row=True)
+    def errors(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        """Show the traceback of each attempt."""
+        return {"attempts": run_page.attempts_of(run)}
+
+    @fragment(template="admin/sisy/run/data.html", on="run:{pk}", of_row=True)
+    def data(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        """Show result, userdata and arguments, without their secrets."""
+        with_task = run.userdata is None and run.task_id is not None
+        has_arguments = bool(run.args or run.kwargs)
+        return {
+            "result": shown.json_block(run.result),
+            "userdata": "" if with_task else shown.json_block(run.userdata),
+            "arguments": shown.json_block({"args": run.args, "kwargs": run.kwargs}) if has_arguments else "",
+            "claim": run.claim,
+            "lease": shown.instant(run.lease_expires_at) if run.lease_expires_at else "",
+        }
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show what there is."""
-        run = cast(Run, obj)
-        optional = {"progress_shown": run.progress is not None, "arguments": run.args or run.kwargs}
-        data = ["result_shown", "userdata_shown", *(name for name, is_there in optional.items() if is_there)]
-        claim = ("worker_shown", "claim", "lease")
-        return (
-            (None, {"fields": ["status_now", "task_shown", "callable_shown", "story", "errors_shown"]}),
-            (_("Data"), {"fields": data}),
-            (_("Details"), {"fields": [("attempt", "crashes", "details"), claim]}),
-        )
+        """Show no form: the regions show everything."""
+        return ()
 
-    @admin.display(description=_("status"))
-    def status_now(self, run: Run) -> str:
-        """Show the state and the reason for it."""
-        reason = shown.visible(run.reason)
-        return format_html('{}<span class="sisy-aside">{}</span>', shown.status(run.status), reason)
-
-    @admin.display(description=_("task"))
-    def task_shown(self, run: Run) -> str:
+    def _task(self, run: Run) -> str:
         """Show the task, with a link while it exists."""
         if run.task_id is None:
             gone = _("its task does not exist any more")
-            return format_html('{} <span class="sisy-quiet">{}</span>', shown.visible(run.label), gone)
+            return format_html('{} <span class="sisy-aside">{}</span>', shown.visible(run.label), gone)
         url = reverse("admin:sisy_task_change", args=[run.task_id], current_app=self.admin_site.name)
         return format_html('<a href="{}">{}</a>', url, shown.visible(run.label))
 
-    @admin.display(description=_("callable"))
-    def callable_shown(self, run: Run) -> str:
+    def _called(self, run: Run) -> str:
         """Show what is called, and on which row."""
         if run.instance_pk is None:
             return shown.visible(run.callable)
         database = f" @{run.instance_db}" if run.instance_db else ""
         return shown.visible(f"{run.callable} #{run.instance_pk}{database}")
 
-    @admin.display(description=_("timeline"))
-    def story(self, run: Run) -> str:
-        """Show what happened when, and the time between."""
-        moments = [
-            {"what": moment.what, "at": shown.instant(moment.at) if moment.at else "", "remark": moment.remark}
-            for moment in timeline(run, now=timezone.now())
-        ]
-        return render_to_string("admin/sisy/run/timeline.html", {"moments": moments})
-
-    @admin.display(description=_("errors"))
-    def errors_shown(self, run: Run) -> str:
-        """Show the traceback of each attempt."""
-        entries = [entry for entry in run.errors if isinstance(entry, dict)] if isinstance(run.errors, list) else []
-        names = ("attempt", "at", "exception", "traceback")
-        attempts = [{name: shown.visible(entry.get(name, "")) for name in names} for entry in entries]
-        for attempt in attempts:
-            attempt["at"] = shown.instant_of(attempt["at"])
-        return render_to_string("admin/sisy/run/errors.html", {"attempts": attempts})
-
-    @admin.display(description=_("result"))
-    def result_shown(self, run: Run) -> str:
-        """Show what the function returned."""
-        return shown.json_block(run.result)
-
-    @admin.display(description=_("progress"))
-    def progress_shown(self, run: Run) -> str:
-        """Show how far it got."""
-        return shown.json_block(run.progress)
-
-    @admin.display(description=_("userdata"))
-    def userdata_shown(self, run: Run) -> str:
-        """Show the userdata that was kept, without its secrets."""
-        if run.userdata is None and run.task_id is not None:
-            return str(_("with its task"))
-        return shown.json_block(run.userdata)
-
-    @admin.display(description=_("arguments"))
-    def arguments(self, run: Run) -> str:
-        """Show positional and keyword arguments, without their secrets."""
-        return shown.json_block({"args": run.args, "kwargs": run.kwargs} if run.args or run.kwargs else None)
-
-    @admin.display(description=_("lease expires at"))
-    def lease(self, run: Run) -> str:
-        """Show until when its worker has it."""
-        return shown.instant(run.lease_expires_at)
-
-    @admin.display(description=_("queue"))
-    def details(self, run: Run) -> str:
+    def _queue(self, run: Run) -> str:
         """Show where it was enqueued."""
         values = {"queue": shown.visible(run.queue), "priority": run.priority}
         text = str(_("%(queue)s, priority %(priority)d") % values)

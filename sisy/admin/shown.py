@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince, timeuntil
@@ -55,7 +54,13 @@ def short(text: object, length: int = 120) -> str:
 def name(text: str, *, below: str) -> SafeString:
     """Show a name that may be broken anywhere, and smaller text below it."""
     html = '<span class="sisy-name">{}</span><span class="sisy-quiet">{}</span>'
-    return format_html(html, short(text), short(below))
+    return format_html(html, short(text), breakable(short(below)))
+
+
+def breakable(path: str) -> SafeString:
+    """Let a dotted path be broken after its dots."""
+    *most, last = path.split(".")
+    return format_html("{}{}", format_html_join("", "{}.<wbr>", ((part,) for part in most)), last)
 
 
 def instant(value: datetime | None, *, text: str = "") -> str:
@@ -96,9 +101,20 @@ def instant_and_distance(value: datetime | None) -> str:
     return format_html('{}<span class="sisy-quiet">{}</span>', brief_instant(value), distance(value))
 
 
+def day_or_time(value: datetime | None) -> str:
+    """Show an instant in very little space: the time if it is today, else the day; below it how far away it is."""
+    if value is None:
+        return NOTHING
+    date, _space, time = local(value).partition(" ")
+    today, _space, _now = local(timezone.now()).partition(" ")
+    shown = instant(value, text=time if date == today else date)
+    return format_html('{}<span class="sisy-quiet">{}</span>', shown, distance(value))
+
+
 def local(value: datetime) -> str:
     """Say an instant in the site's zone."""
-    return date_format(timezone.localtime(value) if timezone.is_aware(value) else value, "Y-m-d H:i:s")
+    local_time = timezone.localtime(value) if timezone.is_aware(value) else value
+    return local_time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def utc(value: datetime) -> str:
@@ -151,7 +167,9 @@ def status(value: str) -> SafeString:
 
 def state(name: str, *, sign: str, word: Any) -> SafeString:
     """Show the state of a task or a worker: its sign, in the colour that admin.css has for the name, and its word."""
-    html = '<span class="sisy-state sisy-{}"><span aria-hidden="true">{}</span> {}</span>'
+    html = (
+        '<span class="sisy-state sisy-{}"><span aria-hidden="true">{}</span> <span class="sisy-word">{}</span></span>'
+    )
     return format_html(html, name, sign, word)
 
 

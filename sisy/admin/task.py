@@ -4,20 +4,31 @@ from collections.abc import Collection
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.db.models import F, QuerySet
+from django.forms import Script
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from sisy.admin import choices, filters, shown, task_verbs
+from sisy.admin import changes, choices, filters, shown, task_verbs
+from sisy.admin.live import fragment
 from sisy.admin.paginator import BoundedPaginator
+from sisy.admin.plan import schedule_in_words
+from sisy.admin.preview import preview
+from sisy.admin.strip import strip
 from sisy.admin.task_form import TaskForm
-from sisy.admin.task_list import TaskChangeList, recent_runs
-from sisy.admin.task_view import fieldsets_of, plan_of, run_marks, schedule_in_words, state
+from sisy.admin.task_list import TaskChangeList
+from sisy.admin.task_page import task_page
+from sisy.admin.task_view import fieldsets_of, state
+from sisy.admin.upcoming import upcoming
 from sisy.admin.verb_admin import VerbAdmin, verb
 from sisy.errors import SisyError
 from sisy.models import Run, Task
@@ -29,8 +40,14 @@ class TaskAdmin(VerbAdmin):
 
     form = TaskForm
     actions = ("run_now", "pause", "resume", "cancel_runs")
-    list_display = ("name", "state", "when", "next", "recent")
-    list_filter = (filters.StateFilter, "overlap", filters.QueueFilter, filters.CallableFilter)
+    list_topics = "task run"
+    list_display = ("name", "state", "when", "recent", "last", "next", "act")
+    list_filter = (
+        filters.StateFilter,
+        ("overlap", filters.ChoiceFilter),
+        filters.QueueFilter,
+        filters.CallableFilter,
+    )
     list_per_page = 50
     list_select_related = False
     ordering = (F("next_run").asc(nulls_last=True), "pk")
@@ -38,10 +55,12 @@ class TaskAdmin(VerbAdmin):
     search_fields = ("label", "callable")
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
-    readonly_fields = ("state_now", "plan", "runs_so_far", "userdata_shown")
+    object_history_template = "admin/sisy/task/object_history.html"
+    readonly_fields = ("userdata_shown",)
 
     class Media:
-        css: ClassVar = {"all": ["sisy/admin.css"]}
+        css: ClassVar = {"all": ["sisy/tasks.css"]}
+        js: ClassVar = [Script("sisy/tasks.js", type="module")]
 
     # The list --------------------------------------------------------------------------------------------------------
 
@@ -64,16 +83,23 @@ class TaskAdmin(VerbAdmin):
     @admin.display(description=_("next run"), ordering="next_run", empty_value=shown.NOTHING)
     def next(self, task: Task) -> str:
         """Show when it runs next, unless it is set aside."""
-        return shown.instant_and_distance(task.next_run if task.enabled else None)
+        return shown.day_or_time(task.next_run if task.enabled else None)
 
-    @admin.display(description=_("last runs"), ordering="last_run")
-    def recent(self, task: Task) -> str:
-        """Show the states of its last runs, and when the last one was."""
-        marks = run_marks(task.recent_runs)  # type: ignore[attr-defined]  # TaskChangeList sets it
-        if task.last_run is None:
-            return marks
-        last = shown.instant(task.last_run, text=shown.distance(task.last_run))
-        return format_html('{} <span class="sisy-quiet">{}</span>', marks, last)
+    @admin.display(description=_("last runs"))
+    def recent(self, task: Any) -> str:
+        """Show what became of its last runs, and how long they took."""
+        context = {"strip": strip(task.recent_runs), "usual": task.usual, **self._run_address()}
+        return render_to_string("admin/sisy/task/recent.html", context)
+
+    @admin.display(description=_("last run"), ordering="last_run")
+    def last(self, task: Task) -> str:
+        """Show when the last run was."""
+        return shown.day_or_time(task.last_run)
+
+    @admin.display(description=_("actions"))
+    def act(self, task: Any) -> str:
+        """Show the buttons for what may be done with it."""
+        return render_to_string("admin/sisy/task/row_buttons.html", {"task": task, **task.row_buttons})
 
     @admin.display(description=_("state"), ordering="enabled")
     def state(self, task: Task) -> str:
@@ -97,7 +123,12 @@ class TaskAdmin(VerbAdmin):
         """Resume each task."""
         self.answer(request, queryset, task_verbs.resume)
 
-    @verb(button=_("Cancel runs"), description=_("Cancel runs of selected tasks"), permission="cancel")
+    @verb(
+        button=_("Cancel runs"),
+        description=_("Cancel runs of selected tasks"),
+        permission="cancel",
+        question=_("Cancel the runs? What waits will not run; what runs is told to stop where it is."),
+    )
     def cancel_runs(self, request: HttpRequest, queryset: "QuerySet[Task]") -> None:
         """Cancel what waits or runs of each task."""
         self.answer(request, queryset, task_verbs.cancel_runs)
@@ -112,6 +143,18 @@ class TaskAdmin(VerbAdmin):
             verbs.add("cancel_runs")
         return verbs
 
+    def row_buttons(self, request: HttpRequest, task: Task) -> list[dict[str, str]]:
+        """Return the buttons for a task's line in the list; what they need to know is in its row."""
+        verbs = {"pause"} if task.enabled else {"resume"}
+        if not task.error and not task.is_used_up:
+            verbs.add("run_now")
+        return self.buttons_for(request, task, verbs)
+
+    @fragment(template="admin/sisy/task/lanes.html", on="task")
+    def lanes(self, request: HttpRequest) -> dict[str, Any]:
+        """Show the next 24 hours."""
+        return {"upcoming": upcoming(request.GET, now=timezone.now())}
+
     def has_run_permission(self, request: HttpRequest) -> bool:
         """Tell whether this user may run tasks now."""
         return request.user.has_perm("sisy.run_task")
@@ -125,24 +168,6 @@ class TaskAdmin(VerbAdmin):
         return request.user.has_perm("sisy.cancel_run")
 
     # The form --------------------------------------------------------------------------------------------------------
-
-    @admin.display(description=_("state"))
-    def state_now(self, task: Task) -> str:
-        """Show whether it runs, and why not."""
-        return format_html('{} <span class="sisy-error">{}</span>', state(task), shown.visible(task.error))
-
-    @admin.display(description=_("next runs"))
-    def plan(self, task: Task) -> str:
-        """Show the schedule in words and the next runs."""
-        return render_to_string("admin/sisy/task/plan.html", plan_of(task))
-
-    @admin.display(description=_("last runs"))
-    def runs_so_far(self, task: Task) -> str:
-        """Show the last runs, how many there were, and where all of them are."""
-        runs = recent_runs([task.pk], count=10)[task.pk]
-        every = f"{reverse('admin:sisy_run_changelist', current_app=self.admin_site.name)}?task={task.pk}"
-        context = {"task": task, "marks": run_marks(runs), "url": every}
-        return render_to_string("admin/sisy/task/runs.html", context)
 
     @admin.display(description=_("userdata"))
     def userdata_shown(self, task: Task) -> str:
@@ -169,6 +194,11 @@ class TaskAdmin(VerbAdmin):
         """Return the form, with what was refused when it was saved."""
         form = cast(type[TaskForm], super().get_form(request, obj, change, **kwargs))
         form.refusal = getattr(request, "_sisy_refusal", None)
+        if "schedule" in form.base_fields:
+            address = reverse("admin:sisy_task_preview", current_app=self.admin_site.name)
+            form.base_fields["schedule"].widget.attrs.update(
+                {"data-sisy-preview": address, "data-sisy-task": obj.pk if obj else "", "spellcheck": "false"}
+            )
         return form
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -181,6 +211,36 @@ class TaskAdmin(VerbAdmin):
             request._sisy_refusal = error  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
+    @fragment(template="admin/sisy/task/page.html", on="task:{pk}", of_row=True)
+    def page(self, request: HttpRequest, task: Task) -> dict[str, Any]:
+        """Show what stands above the form."""
+        return {"page": task_page(task, state=state(task), now=timezone.now()), **self._run_address()}
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the page after the task."""
+        task = self.get_object(request, object_id)
+        named = {} if task is None else {"title": shown.short(task, 80), "subtitle": None}
+        return super().change_view(request, object_id, form_url, {**named, **(extra_context or {})})
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """Write into the task's log what was before and is now, beside the names of the fields."""
+        message = super().construct_change_message(request, form, formsets, add)
+        return message if add else changes.with_values(message, form)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Say what each change of the task's log has changed."""
+        response = super().history_view(request, object_id, {"media": self.media, **(extra_context or {})})
+        if isinstance(response, TemplateResponse) and response.context_data:
+            changed = [(entry, changes.changes_in(entry)) for entry in response.context_data["action_list"]]
+            for entry, values in changed:
+                entry.sisy_changes = values
+            response.context_data["has_values"] = any(values for _entry, values in changed)
+        return response
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, and say so when that leaves nothing to run."""
         obj.save()
@@ -191,6 +251,47 @@ class TaskAdmin(VerbAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[TaskChangeList]:
         """Return the list that knows the last runs."""
         return TaskChangeList
+
+    # Pages of their own ----------------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page of upcoming runs and what the form asks while a schedule is typed."""
+        view = self.admin_site.admin_view
+        return [
+            path("upcoming/", view(self.upcoming_view), name="sisy_task_upcoming"),
+            path("preview/", view(self.preview_view), name="sisy_task_preview"),
+            *super().get_urls(),
+        ]
+
+    def upcoming_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the next 24 hours."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            **self.live_context(request),
+            "title": _("Upcoming"),
+            "opts": self.opts,
+            "cl": {"opts": self.opts},
+            "media": self.media,
+            "query": request.GET,
+        }
+        return TemplateResponse(request, "admin/sisy/task/upcoming.html", context)
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """Say what the schedule means that somebody types into the form."""
+        if not (self.has_view_or_change_permission(request) or self.has_add_permission(request)):
+            raise PermissionDenied
+        key = request.GET.get("task", "")
+        task = self.get_object(request, key) if key else None
+        return render(request, "admin/sisy/task/plan.html", {"plan": preview(request, task), "is_preview": True})
+
+    def _run_address(self) -> dict[str, str]:
+        """Return what stands before and after a run's key in its address: reversing thousands takes time."""
+        address = reverse("admin:sisy_run_change", args=[0], current_app=self.admin_site.name)
+        before, _zero, after = address.rpartition("0")
+        every = reverse("admin:sisy_run_changelist", current_app=self.admin_site.name)
+        return {"run_before": before, "run_after": after, "runs_url": every}
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Refuse to filter by userdata, which would tell its secrets bit by bit."""

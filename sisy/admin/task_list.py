@@ -1,19 +1,24 @@
-"""The list of tasks, with the last runs of those on the page, which cost one query."""
+"""The list of tasks, with the last runs of those on the page and what may be done with them, for two queries in all."""
 
-from collections import defaultdict
-from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import F, QuerySet, Window
-from django.db.models.functions import RowNumber
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from sisy.models import Run, Task
+from sisy.admin.history import newest_runs, typical
+from sisy.admin.strip import LENGTH
+from sisy.models import Task
+
+if TYPE_CHECKING:
+    from sisy.admin.task import TaskAdmin
 
 
 class TaskChangeList(ChangeList):
-    """Sets `recent_runs` on each task of the page."""
+    """Sets `recent_runs`, `usual` and `row_buttons` on each task of the page."""
+
+    model_admin: "TaskAdmin"
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> "QuerySet[Task]":
         """Leave out userdata, which may be large and is not shown."""
@@ -23,21 +28,9 @@ class TaskChangeList(ChangeList):
         """Load the page's tasks and their last runs."""
         super().get_results(request)
         tasks = list(self.result_list)
-        runs = recent_runs([task.pk for task in tasks])
+        filters = urlencode({"_changelist_filters": request.GET.urlencode()}) if request.GET else ""
+        runs = newest_runs([task.pk for task in tasks], count=LENGTH)
         for task in tasks:
-            task.recent_runs = runs[task.pk]
+            task.recent_runs, task.usual = runs[task.pk], typical(runs[task.pk])
+            task.row_buttons = {"buttons": self.model_admin.row_buttons(request, task), "filters": filters}
         self.result_list = tasks
-
-
-def recent_runs(task_keys: Collection[int], *, count: int = 5) -> dict[int, list[Run]]:
-    """Return the last runs of tasks, the oldest first, in one query.
-
-    It reads what is kept of these tasks' runs: SISY["KEEP_RUNS_PER_TASK"] bounds that, not the table's size.
-    """
-    place = Window(RowNumber(), partition_by=F("task_id"), order_by=F("pk").desc())
-    newest = Run.objects.filter(task__in=task_keys).annotate(place=place).filter(place__lte=count)
-    found: dict[int, list[Run]] = defaultdict(list)
-    for run in newest.only("task_id", "status", "enqueued_at", "slot", "reason").order_by("pk"):
-        if run.task_id is not None:
-            found[run.task_id].append(run)
-    return found

@@ -2,7 +2,7 @@
 
 import os
 
-from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
@@ -12,6 +12,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
 # A demo has no web server in front of it, so its static files come from here.
 http = ASGIStaticFilesHandler(get_asgi_application())
 
-from sisy.routing import channels  # noqa: E402 - needs the models, so the apps must be set up first
+from sisy.routing import channels, websockets  # noqa: E402 - needs the models, so the apps must be set up first
 
-application = ProtocolTypeRouter({"http": http, "channel": ChannelNameRouter(channels)})
+application = ProtocolTypeRouter(
+    {"http": http, "websocket": URLRouter(websockets), "channel": ChannelNameRouter(channels)}
+)

@@ -1,6 +1,7 @@
 """The demo's rows. Three of their methods are tasks: one deletes what is old, one watches, one does visitors' jobs."""
 
 import re
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from sisy.models import Run
 Table = list[list[str | float]]
 
 _MOST_WORDS: Final = 20  # that a report lists
+_PAGES: Final = 16  # of an export
+_SECONDS_A_PAGE: Final = 0.5
 
 
 class Measure(models.TextChoices):
@@ -119,6 +122,7 @@ class Report(models.Model):
 
         WORDS = "words", "Count the words of a text"
         SAMPLES = "samples", "Sum up the samples"
+        EXPORT = "export", "Export the samples"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices)
@@ -143,11 +147,27 @@ class Report(models.Model):
         if self.kind == Report.Kind.WORDS:
             words = Counter(re.findall(r"\w+", self.text.casefold()))
             self.table, summary = words_table(words), f"{words.total()} words, {len(words)} different ones"
+        elif self.kind == Report.Kind.EXPORT:
+            self.table = exported(message["task"].current_run)
+            summary = f"{len(self.table) - 1} samples exported"
         else:
             samples = list(Sample.objects.all()[:1000])
             self.table, summary = samples_table(samples), f"{len(samples)} samples summed up"
         self.save(update_fields=["table"])
         return summary
+
+
+def exported(run: Run) -> Table:
+    """Return all samples with a heading, in no hurry: the visitor watches how far it is."""
+    table: Table = [["taken at", *(measure.label for measure in Measure)]]
+    samples = list(Sample.objects.all()[: _PAGES * 50])
+    for page in range(_PAGES):
+        run.set_progress(page / _PAGES, f"page {page + 1} of {_PAGES}")
+        time.sleep(_SECONDS_A_PAGE)
+        for sample in samples[page::_PAGES]:
+            table.append([sample.taken_at.isoformat(), *(sample.value(measure) or 0 for measure in Measure)])
+    run.log(f"{len(samples)} samples on {_PAGES} pages")
+    return table
 
 
 def words_table(words: Counter[str]) -> Table:

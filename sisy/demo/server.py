@@ -21,7 +21,7 @@ from sisy.demo.management.commands.setup import LOGIN
 from sisy.demo.ports import HOST
 from sisy.routing import application as channels
 from sisy.worker.engine import Engine, use_engine
-from sisy.worker.heartbeat import Heartbeat
+from sisy.worker.heartbeat import Heartbeat, Presence
 from sisy.worker.listener import SisyWorker
 
 
@@ -63,7 +63,9 @@ def _worker() -> tuple[SisyWorker, Engine]:
         channels=[configured.heartbeat_channel, *engine.channels],
         channel_layer=layer.use_in_memory_layer(),
         engine=engine,
-        heartbeat=Heartbeat(interval=configured.heartbeat_interval),
+        heartbeat=Heartbeat(
+            interval=configured.heartbeat_interval, presence=Presence(interval=configured.heartbeat_interval)
+        ),
     )
     return worker, engine
 

@@ -11,6 +11,10 @@ import sisy
 from sisy.demo import machine
 from sisy.demo.models import Sample
 
+_STEPS = 40
+_SECONDS_A_STEP = 0.6  # an audit is in no hurry, and is to be seen
+_GAP_SECONDS = 5
+
 
 @sisy.task(label="Sample the machine")
 def sample_machine(message: dict[str, Any]) -> str:
@@ -49,6 +53,26 @@ def collect_handover(message: dict[str, Any]) -> str:
     samples = json.loads(settings.DEMO_HANDOVER.read_text(encoding="utf-8"))
     settings.DEMO_HANDOVER.unlink()
     return f"{len(samples)} samples collected"
+
+
+@sisy.task(label="Audit the samples")
+async def audit_samples(message: dict[str, Any]) -> str:
+    """Look for gaps between the samples, step by step; in the admin you see how far it is and what it logs."""
+    run, gaps, before = message["task"].current_run, 0, None
+    taken = [sample.taken_at async for sample in Sample.objects.order_by("taken_at")[: _STEPS * 100]]
+    for step in range(_STEPS):
+        await run.aset_progress(step / _STEPS, f"step {step + 1} of {_STEPS}")
+        for instant in taken[step * 100 : (step + 1) * 100]:
+            if before is not None and (instant - before).total_seconds() > _GAP_SECONDS:
+                gaps += 1
+                await run.alog(
+                    f"nothing was sampled for {(instant - before).total_seconds():.0f} s before {instant:%H:%M:%S}"
+                )
+            before = instant
+        await asyncio.sleep(_SECONDS_A_STEP)
+        if step % 8 == 0:
+            await run.alog(f"{min(len(taken), (step + 1) * 100)} of {len(taken)} samples looked at")
+    return f"{len(taken)} samples, {gaps} gaps"
 
 
 def _write_whole(text: str) -> None:

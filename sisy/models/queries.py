@@ -11,7 +11,7 @@ from sisy import callables
 from sisy.models.columns import TIMING_COLUMNS
 from sisy.models.entry import enter, lock_rows, prepare
 from sisy.transitions import planning
-from sisy.transitions.atomic import write
+from sisy.transitions.atomic import announce_tasks, tried_again, write
 
 if TYPE_CHECKING:
     from sisy.models.task import Task
@@ -53,6 +53,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             instance_pk=target.instance_pk, instance_db=target.instance_db
         )  # fmt: skip
 
+    @tried_again
     def update(self, **values: Any) -> int:
         """Update as Django does; where that changes the timing, compute the next slots anew, from now.
 
@@ -77,10 +78,13 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     update.alters_data = True  # type: ignore[attr-defined]
 
+    @tried_again
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete as Django does; the runs stay, without a reference to the task."""
         with write():
-            lock_rows(self.model, list(self.order_by().values_list("pk", flat=True)))
+            keys = list(self.order_by().values_list("pk", flat=True))
+            lock_rows(self.model, keys)
+            announce_tasks("deleted", [self.model(pk=key) for key in keys])
             return super().delete()
 
     delete.alters_data = True  # type: ignore[attr-defined]

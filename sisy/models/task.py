@@ -5,6 +5,7 @@ scheduler or another person wrote meanwhile.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -25,7 +26,7 @@ from sisy.models.timing import ONCE, TaskTiming
 from sisy.rows.inserts import insert
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
-from sisy.transitions.atomic import write
+from sisy.transitions.atomic import announce_tasks, tried_again, write
 
 
 class Task(TaskTiming):
@@ -48,9 +49,7 @@ class Task(TaskTiming):
         permissions = [("run_task", _("Can run a task now")), ("pause_task", _("Can pause and resume a task"))]
         constraints = [
             models.CheckConstraint(
-                condition=Q(end_running__isnull=True)
-                | Q(start_running__isnull=True)
-                | Q(end_running__gt=F("start_running")),
+                condition=Q(end_running=None) | Q(start_running=None) | Q(end_running__gt=F("start_running")),
                 name="sisy_task_ends_after_start",
             ),
             models.CheckConstraint(condition=Q(priority__gte=-100, priority__lte=100), name="sisy_task_priority"),
@@ -178,10 +177,12 @@ class Task(TaskTiming):
         else:
             self._edit(using=using, update_fields=update_fields)
 
+    @tried_again
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the task; its runs stay, without a reference to it. What waits is cancelled, what runs goes on."""
         with write():
             lock_rows(type(self), [self.pk])
+            announce_tasks("deleted", [copy(self)])
             return super().delete(using=using, keep_parents=keep_parents)
 
     def _create(self, *, using: str | None) -> None:
@@ -208,6 +209,8 @@ class Task(TaskTiming):
             super().save(using=using, update_fields=[*changed, "modified_at", *(["error"] if mended else [])])
             if changed & TIMING_COLUMNS:
                 planning.reschedule(self, now=now)
+            else:
+                announce_tasks("edited", [self])
         self.remember(changed)
 
     def _changed_columns(self) -> set[str]:
@@ -356,13 +359,11 @@ class Task(TaskTiming):
         Raises:
             InvalidInput: something given is wrong; nothing was stored.
         """
-        task = cls.new(
-            the_callable, label=label, schedule=schedule, userdata=userdata, iterations=iterations, **columns
-        )
+        columns |= {"label": label, "schedule": schedule, "userdata": userdata, "iterations": iterations}
+        task = cls.new(the_callable, **columns)
         task.wait_for_schedule = not run_immediately
-        task.start_running = (
-            instants.to_later(delay_until, field="delay_until", now=timezone.now()) or task.start_running
-        )
+        later = instants.to_later(delay_until, field="delay_until", now=timezone.now())
+        task.start_running = later or task.start_running
         task.save()
         return task
 

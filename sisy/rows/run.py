@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from sisy import signals
 from sisy.errors import InvalidInput
 from sisy.jsondata import printable
 from sisy.rows.clock import DatabaseNow
@@ -196,12 +197,9 @@ class Run(models.Model):
                 only=Q(status=RunStatus.READY),
             ),
             LeanIndex(fields=["status", "lease_expires_at"], name="sisy_run_lease", only=Q(status=RunStatus.RUNNING)),
-            LeanIndex(
-                fields=["status", "finished_at"],
-                name="sisy_run_trouble",
-                only=Q(status__in=[str(status) for status in TROUBLE]),
-            ),
+            LeanIndex(fields=["status", "finished_at"], name="sisy_run_ended", only=Q(finished_at__isnull=False)),
             LeanIndex(fields=["task", "status"], name="sisy_run_active", only=_ACTIVE),
+            models.Index(fields=["task", "id"], name="sisy_run_newest"),  # a task's newest runs, wherever it is shown
         ]
 
     def __str__(self) -> str:
@@ -253,13 +251,15 @@ class Run(models.Model):
         now = time.monotonic()
         if now - self._progress_written >= _PROGRESS_EVERY:
             self._progress_written = now
-            Run.objects.filter(pk=self.pk, claim=self.claim).update(progress=self.progress)
+            if Run.objects.filter(pk=self.pk, claim=self.claim).update(progress=self.progress):
+                signals.run_progressed.send_robust(sender=Run, run=self)
 
     def log(self, text: str) -> None:
         """Add a line to the run's own log; a run keeps its first 1,000 lines of at most 2,000 characters."""
         self._lines_logged += 1
         if self._lines_logged <= _MOST_LINES:
             RunLine.objects.create(run=self, attempt=self.attempt, at=timezone.now(), text=printable(text, limit=2000))
+            signals.run_progressed.send_robust(sender=Run, run=self)
 
     async def aset_progress(self, fraction: float, text: str = "") -> None:
         """As `set_progress`, in a coroutine."""

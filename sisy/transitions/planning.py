@@ -169,6 +169,7 @@ def pause(task: "Task") -> bool:
     if not paused and not task_rows(alias()).filter(pk=task.pk).exists():
         raise _gone(task)
     task.enabled = False
+    announce_tasks("paused", [task] if paused else [])
     return paused
 
 
@@ -184,10 +185,9 @@ def park(errors: Mapping[int, str]) -> None:
 
 def park_task_of(run: Run, error: str) -> None:
     """Set the task of a run aside that can't be called, unless its callable was mended meanwhile."""
-    rows = task_rows(alias()).filter(
-        runs=run.pk, callable=run.callable, instance_pk=run.instance_pk, instance_db=run.instance_db
-    )
-    _park(task_rows(alias()).filter(pk__in=list(rows.values_list("pk", flat=True))), error)
+    called = {"callable": run.callable, "instance_pk": run.instance_pk, "instance_db": run.instance_db}
+    if run.task_id is not None:
+        _park(task_rows(alias()).filter(pk=run.task_id, **called), error)  # in the UPDATE: a save may be under way
 
 
 def _park(rows: "QuerySet[Task]", error: str) -> None:

@@ -35,6 +35,8 @@ class Flight:
     interruption: Interruption | None = None
     interrupted: float = math.inf
     fenced: bool = False
+    superseded: bool = False
+    """Whether this worker has claimed the run anew since: then nothing that comes of it counts."""
     thread: int | None = None
     coroutine: "asyncio.Task[None] | None" = None
     lock: threading.Lock = field(default_factory=threading.Lock)

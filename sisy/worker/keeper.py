@@ -96,11 +96,9 @@ class Keeper:
 
     def _stop_cancelled(self, *, younger_too: bool) -> None:
         pool = self._pump.pool
-        flights = {
-            flight.run.pk: flight for flight in pool.flights() if younger_too or flight.age > _WORTH_ASKING_AFTER
-        }
-        if younger_too:
-            flights |= {flight.run.pk: flight for flight in pool.backlog()}
+        worth = [flight for flight in pool.flights() if younger_too or flight.age > _WORTH_ASKING_AFTER]
+        waiting = pool.backlog() if younger_too else []
+        flights = {flight.run.pk: flight for flight in (*worth, *waiting) if not flight.superseded}
         if not flights:
             return
         running = Run.objects.filter(pk__in=list(flights), status=RunStatus.RUNNING)

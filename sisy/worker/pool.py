@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -107,13 +107,15 @@ class Pool:
     def held(self) -> dict[int, UUID]:
         """Return the tokens of all runs in hand by their keys, those whose outcome was not taken yet included."""
         with self._changed:
-            held = {flight.run.pk: flight.claim for flight in (*self._backlog, *self._flights)}
+            flights = (*self._backlog, *(flight for flight in self._flights if not flight.superseded))
+            held = {flight.run.pk: flight.claim for flight in flights}
             held |= {declined.run.pk: declined.claim for declined in self._declined}
             return held | {outcome.run.pk: outcome.claim for outcome in self._ended if outcome.claim is not None}
 
     def offer(self, runs: Sequence[Run], *, message: dict[str, Any]) -> None:
         """Execute runs as slots become free, in this order."""
         with self._changed:
+            self._supersede({run.pk for run in runs})
             self._backlog += [Flight(run=run, claim=run.claim, message=message) for run in runs if run.claim]
             wanted = min(len(self._backlog), self.concurrency - len(self._flights)) - self._idle_threads
             for _ in range(min(wanted, self.concurrency + self.stuck - len(self._threads))):
@@ -146,7 +148,8 @@ class Pool:
         error = flight.explained(None)
         outcome = self._concluded(flight, result=None, error=error, now=timezone.now())
         with self._changed:
-            self._ended.append(outcome)
+            if not flight.superseded:
+                self._ended.append(outcome)
         self._on_ended()
 
     def take_unstarted(self) -> list[Run]:
@@ -155,6 +158,17 @@ class Pool:
             runs = [flight.run for flight in self._backlog]
             self._backlog.clear()
             return runs
+
+    def _supersede(self, keys: Set[int]) -> None:
+        """Forget older claims on runs that were claimed anew: their leases had run out while this worker lived on.
+
+        Two claims on one run in one batch would hide each other. A function that is under way goes on, and keeps its
+        slot; it can change no row.
+        """
+        self._backlog = deque(flight for flight in self._backlog if flight.run.pk not in keys)
+        self._ended = [outcome for outcome in self._ended if outcome.run.pk not in keys]
+        for flight in self._flights:
+            flight.superseded = flight.superseded or flight.run.pk in keys
 
     def _work(self) -> None:
         while True:
@@ -269,7 +283,8 @@ class Pool:
             if flight not in self._flights:  # it was fenced meanwhile
                 return
             self._flights.remove(flight)
-            self._ended.append(outcome)
+            if not flight.superseded:
+                self._ended.append(outcome)
             count = len(self._ended)
             if count == 1:
                 self._first_ended = time.monotonic()

@@ -17,7 +17,7 @@ from django.utils import timezone
 from sisy import conf, layer
 from sisy.backoff import Backoff
 from sisy.jsondata import printable
-from sisy.messages import Poll
+from sisy.messages import Poll, changed
 from sisy.models import Run, RunStatus, Worker
 from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims, endings, returns
@@ -128,6 +128,7 @@ class Pump:
         if not self._registered:
             self.sign()
             self._registered = True
+            layer.publish(changed(workers=True))
         self._write_ended()
         self._write_starts()
         self._hand_back_declined()
@@ -280,5 +281,6 @@ class Pump:
     def _unregister(self) -> None:
         try:
             Worker.objects.leave(self._worker)
+            layer.publish(changed(workers=True))
         except (*OUTAGES, DatabaseError) as error:  # for people to look at only: nothing depends on it
             _log.warning("This worker's end could not be written: %s", error)

@@ -2,12 +2,14 @@
 
 import os
 
-from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.project.settings")
 http = get_asgi_application()
 
-from sisy.routing import channels  # noqa: E402  needs the models, so the apps must be set up first
+from sisy.routing import channels, websockets  # noqa: E402  needs the models, so the apps must be set up first
 
-application = ProtocolTypeRouter({"http": http, "channel": ChannelNameRouter(channels)})
+application = ProtocolTypeRouter(
+    {"http": http, "websocket": URLRouter(websockets), "channel": ChannelNameRouter(channels)}
+)

@@ -1,6 +1,6 @@
-"""The admin, where sisy's pages are."""
+"""The admin, where sisy's pages are, and the addresses for visitors' own jobs."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [path("admin/", admin.site.urls), path("sisy/", include("sisy.urls"))]

@@ -63,7 +63,11 @@ class Migration(migrations.Migration):
                 (
                     "kind",
                     models.CharField(
-                        choices=[("words", "Count the words of a text"), ("samples", "Sum up the samples")],
+                        choices=[
+                            ("words", "Count the words of a text"),
+                            ("samples", "Sum up the samples"),
+                            ("export", "Export the samples"),
+                        ],
                         max_length=10,
                     ),
                 ),

@@ -19,6 +19,7 @@ LABELS = (
     "Time the database, five times",
     "Write the handover file",
     "Collect the handover file",
+    "Audit the samples",
 )
 
 
@@ -76,6 +77,9 @@ def create_tasks(apps: Any, schema_editor: Any) -> None:
         max_attempts=2,
         retry_backoff=timedelta(seconds=10),
     ).save()
+
+    # Half a minute of work, every minute: watch it go on, and cancel it, in the admin's overview.
+    task_with_callable("sisy.demo.tasks.audit_samples", label="Audit the samples", schedule="* * * * *").save()
 
 
 def delete_tasks(apps: Any, schema_editor: Any) -> None:

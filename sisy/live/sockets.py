@@ -1,0 +1,155 @@
+"""The websockets: one for the admin's pages, one for a visitor's own job. They send hints and take nothing.
+
+routing.py names their addresses. A page that has no socket polls, so whatever ends one costs time only.
+"""
+
+import asyncio
+import json
+import logging
+from importlib import import_module
+from typing import Any, Final
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from sisy.live.hub import Hub, hub_of_this_loop
+from sisy.live.jobs import job_of
+from sisy.messages import Changed
+
+_log = logging.getLogger("sisy.live")
+
+SEND_EVERY: Final = 0.5  # seconds between two hints to one browser
+CHECK_EVERY: Final = 60.0  # seconds between two looks at whether the user still may
+LONGEST_TEXT: Final = 1024  # characters that a browser may send, which are not read
+
+REFUSED: Final = 4403
+"""Close code that tells the page not to try again."""
+TOO_BIG: Final = 1009
+PERMISSIONS: Final = ("sisy.view_dashboard", "sisy.view_task", "sisy.view_run", "sisy.view_worker")
+
+
+class HintConsumer(AsyncWebsocketConsumer):
+    """A socket that passes on hints, at most two a second, for as long as its user may have them."""
+
+    channel_layer_alias = "sisy opens no channel for a socket"  # the hub has one for all
+
+    _hub: Hub | None = None
+    _check: "asyncio.Task[None] | None" = None
+    _waiting: Changed | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _sent_at = 0.0
+
+    async def is_allowed(self, user: Any) -> bool:
+        """Tell whether this user may have hints; None is nobody."""
+        raise NotImplementedError
+
+    def topics(self, changed: Changed) -> list[str]:
+        """Return what of a change this socket tells."""
+        raise NotImplementedError
+
+    async def connect(self) -> None:
+        """Let the user in, or not."""
+        if not await self.is_allowed(self.scope.get("user")):
+            await self.close()
+            return
+        await self.accept()
+        self._outbox: asyncio.Queue[str] = asyncio.Queue(maxsize=100)
+        self._check = asyncio.create_task(self._keep_checking(), name="sisy socket check")
+        self._writer = asyncio.create_task(self._write(), name="sisy socket writer")
+        self._hub = hub_of_this_loop()
+        self._hub.join(self)
+
+    async def disconnect(self, code: int) -> None:
+        """Hear of nothing more."""
+        if self._hub is not None:
+            self._hub.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in filter(None, (self._check, getattr(self, "_writer", None))):
+            task.cancel()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take nothing."""
+        if len(text_data or bytes_data or "") > LONGEST_TEXT:
+            await self.close(code=TOO_BIG)
+
+    def say_live(self, is_live: bool) -> None:
+        """Tell the page whether hints will come."""
+        self._send_soon({"live": is_live})
+
+    def hint(self, changed: Changed) -> None:
+        """Tell the page what changed, at once or together with what else changes in this half second."""
+        if not self.topics(changed):
+            return
+        self._waiting = changed if self._waiting is None else self._waiting | changed
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(max(loop.time(), self._sent_at + SEND_EVERY), self._flush)
+
+    def _flush(self) -> None:
+        changed, self._waiting, self._timer = self._waiting, None, None
+        self._sent_at = asyncio.get_running_loop().time()
+        if changed is not None:
+            self._send_soon({"changed": self.topics(changed)})
+
+    def _send_soon(self, frame: dict[str, Any]) -> None:
+        if self._outbox.full():  # a browser that takes nothing: it will fetch everything when it does
+            self._outbox.get_nowait()
+        self._outbox.put_nowait(json.dumps(frame))
+
+    async def _write(self) -> None:
+        while True:
+            await self.send(text_data=await self._outbox.get())
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            try:
+                may = await self.is_allowed(await self._user_by_now())
+            except Exception:  # the database is away: rather no hints than some for who may not have them
+                _log.warning("A socket's user can't be checked", exc_info=True)
+                may = False
+            if not may:
+                await self.close(code=REFUSED)
+                return
+
+    async def _user_by_now(self) -> Any:
+        """Return the user whom the session belongs to now: logging out, a new password and deactivation count."""
+        session = self.scope.get("session")
+        key = getattr(session, "session_key", None)
+        if key is None:
+            return None
+        fresh = import_module(settings.SESSION_ENGINE).SessionStore(key)
+        return await get_user({**self.scope, "session": fresh})
+
+
+class LiveConsumer(HintConsumer):
+    """Hints for the admin's pages: for active staff who may view something of sisy's."""
+
+    async def is_allowed(self, user: Any) -> bool:
+        """Tell whether this user may look at the pages that the hints are for."""
+        return bool(user and user.is_active and user.is_staff) and await database_sync_to_async(_may_view)(user)
+
+    def topics(self, changed: Changed) -> list[str]:
+        """Return everything that changed."""
+        return changed.topics()
+
+
+class JobConsumer(HintConsumer):
+    """Hints for one run, for the visitor whose token allows it."""
+
+    async def is_allowed(self, user: Any) -> bool:
+        """Tell whether the token is good, and good for this user."""
+        job = job_of(self.scope["url_route"]["kwargs"]["token"])
+        self._run = job.run if job is not None else None
+        return job is not None and job.is_for(user)
+
+    def topics(self, changed: Changed) -> list[str]:
+        """Return the run, if it changed."""
+        return [f"run:{self._run}"] if changed.everything or self._run in changed.runs else []
+
+
+def _may_view(user: Any) -> bool:
+    return any(user.has_perm(permission) for permission in PERMISSIONS)
