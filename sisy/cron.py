@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from croniter import croniter
 
 from sisy.cronfields import check_fields, refuse
-from sisy.describe import LAST, CronFields, cron_in_words, instant_in_words, period_in_words
+from sisy.describe import LAST, CronFields, cron_in_words, once_in_words, period_in_words
 from sisy.errors import InvalidSchedule, InvalidTime
 from sisy.wallclock import instant_of, next_change, offset_at, wall_from
 
@@ -185,7 +185,7 @@ class _Once:
         return self.anchor if self.anchor > after else None
 
     def describe(self) -> str:
-        return f"Once, on {instant_in_words(self.anchor.astimezone(self.zone))}, {self.zone.key}"
+        return f"{once_in_words(self.anchor.astimezone(self.zone))}, {self.zone.key}"
 
 
 @dataclass(frozen=True)

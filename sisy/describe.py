@@ -45,7 +45,8 @@ def cron_in_words(fields: CronFields) -> str:
     'At 09:00 and 17:00, on the 1st'
     """
     dates = [_days(fields), _weekdays(fields)]
-    date = f" {pgettext('schedule', 'or')} ".join(words for words in dates if words)
+    either = pgettext("schedule", "or")
+    date = f" {either} ".join(words for words in dates if words)
     return ", ".join(words for words in (_time(fields), date, _months(fields)) if words)
 
 
@@ -60,6 +61,11 @@ def period_in_words(seconds: int) -> str:
     if seconds % 3600 == 0:
         return _every_hours(seconds // 3600)
     return _every_seconds(seconds) if seconds % 60 else _every_minutes(seconds // 60)
+
+
+def once_in_words(local: datetime) -> str:
+    """Say that something happens once, at an instant."""
+    return _("Once, on %(instant)s") % {"instant": instant_in_words(local)}
 
 
 def instant_in_words(local: datetime) -> str:

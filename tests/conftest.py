@@ -1,6 +1,6 @@
 """What a test run covers: the servers it needs, the tests left out without them, and a closing account of both.
 
-SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, axe, redis_server,
+SISY_TEST_REQUIRE names what must not be left out (postgresql, mariadb, redis, browser, axe, gettext, redis_server,
 postgresql_server; with commas): the run fails at its start when one is out of reach, and at its end when no test has
 used it. The databases: tests/project/settings.py. SISY_TEST_SOAK_SECONDS: tests/faults/test_soak.py.
 """
@@ -36,6 +36,7 @@ MARKED = {
     "postgresql_server": "PostgreSQL servers that crash",
     "browser": "browser",
     "axe": "axe-core",
+    "gettext": "GNU gettext",
     "soak": "the soak",
 }
 PROGRAMS = {
@@ -61,6 +62,8 @@ def need(name: str) -> Need:
         return Need("redis", "test", (url.hostname or "127.0.0.1", url.port or 6379), "SISY_TEST_REDIS_URL")
     if name in ("browser", "axe"):
         return Need("playwright", "browser")
+    if name == "gettext":
+        return Need("polib", "test")
     package, extra, port = {
         "postgresql": ("psycopg", "postgresql", "5432"),
         "mariadb": ("MySQLdb", "mysql", "3306"),
@@ -84,6 +87,8 @@ def obstacle(name: str) -> str | None:
         return "no Chromium on the PATH (on Debian: apt-get install chromium)"
     if name == "axe" and not shutil.which("npm"):
         return "no npm on the PATH, which fetches axe-core (on Debian: apt-get install npm)"
+    if name == "gettext" and not shutil.which("xgettext"):
+        return "no xgettext on the PATH (on Debian: apt-get install gettext)"
     if address:
         try:
             socket.create_connection(address, timeout=2).close()

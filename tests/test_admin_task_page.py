@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,6 +11,7 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+import sisy
 from sisy.admin.policies import policies_of
 from sisy.models import Run, Task, task_with_callable
 from tests.admin_pages import Page, fill, messages_of
@@ -178,3 +180,8 @@ def test_a_button_in_the_list_leads_back_to_the_list_as_it_was_filtered(admin_cl
     assert response.redirect_chain[-1][0] == f"{TASKS}?q=dig"
     assert messages_of(response) == ["A run was created now: “Digest”."]
     assert Run.objects.get().task == task
+
+
+def test_the_scripts_of_the_pages_are_small():
+    static = Path(sisy.__file__).parent / "static" / "sisy"
+    assert sum(path.stat().st_size for path in static.glob("*.js")) < 16 * 1024

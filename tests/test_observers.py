@@ -249,3 +249,45 @@ def test_userdata_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     drain()
     assert said(caplog)
     assert not any("opensesame" in record.getMessage() for record in caplog.records if record.name.startswith("sisy"))
+
+
+# Hints for whoever watches -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The topics of each hint."""
+    hints: list[list[str]] = []
+    monkeypatch.setattr(layer, "publish", lambda changed: hints.append(changed.topics()))
+    return hints
+
+
+def test_each_change_of_a_run_and_of_a_task_is_published(published: list[list[str]]) -> None:
+    task = task_with_callable(tasks.note, schedule=NEVER)
+    task.save()
+    assert published == [[f"task:{task.pk}"]]
+    run = task.run_asap()
+    assert published[-1] == [f"run:{run.pk}", f"task:{task.pk}"]
+    del published[:]
+    drain()
+    assert [f"run:{run.pk}", f"task:{task.pk}"] in published
+    for change in (task.pause, task.resume, lambda: setattr(task, "label", "new") or task.save(), task.delete):
+        del published[:]
+        key = task.pk
+        change()
+        assert [f"task:{key}"] in published
+
+
+def test_what_a_run_says_of_itself_is_published(published: list[list[str]]) -> None:
+    run = Task.run_once(tasks.note).runs.get()
+    del published[:]
+    run.set_progress(0.5, "half")
+    run.set_progress(0.6)  # within half a second: not written, so there is nothing to look at
+    assert published == [[f"run:{run.pk}"]]
+    run.log("a line")
+    assert published == [[f"run:{run.pk}"]] * 2
+
+
+def test_many_runs_are_published_as_everything(published: list[list[str]]) -> None:
+    Task.bulk_run_once(tasks.note, [{}] * 150)
+    assert ["*"] in published

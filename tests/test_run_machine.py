@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import hypothesis.strategies as st
 import pytest
 from django.db import connection, models, transaction
+from django.db.models.functions import Cast
 from django.test import override_settings
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
@@ -79,6 +80,7 @@ class Machine(RuleBasedStateMachine):
         for module in (claims, run_rows):
             self.context.enter_context(mock.patch.object(module, "DatabaseNow", self.database_now))
         self.context.enter_context(mock.patch.object(maintenance, "_last_rounds", None))
+        self.context.enter_context(mock.patch.object(maintenance, "_ROUNDS_EVERY", timedelta(0)))  # a tick does all
         self.context.enter_context(mock.patch.object(realignment, "realign_some"))
         self.context.enter_context(mock.patch.object(realignment, "DatabaseNow", self.database_now))
         self.context.callback(signals.runs_changed.disconnect, self.hear, dispatch_uid="machine")
@@ -89,8 +91,9 @@ class Machine(RuleBasedStateMachine):
     def host_now(self) -> datetime:
         return self.now
 
-    def database_now(self) -> models.Value:
-        return models.Value(self.clock, output_field=models.DateTimeField())
+    def database_now(self) -> Cast:
+        """The model's clock; a bare value would come back from MariaDB as text."""
+        return Cast(models.Value(self.clock), models.DateTimeField())
 
     def hear(self, sender: Any, *, event: str, runs: Sequence[Run], **_: Any) -> None:
         if event == "finished":

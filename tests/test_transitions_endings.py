@@ -3,6 +3,8 @@
 import uuid
 
 import pytest
+from django.db import OperationalError, transaction
+from django.utils import timezone
 
 from sisy import scheduler, signals
 from sisy.errors import Cancelled
@@ -88,6 +90,25 @@ def test_an_end_that_was_committed_and_whose_answer_was_lost_is_told_once(caplog
         assert endings.finish(outcomes, now=at(1)) == set()
         assert endings.announce_written(outcomes) == [succeeded, retried]
     assert [message.partition(" of ")[0] for message in caplog.messages] == [f"Run {retried.pk}", f"Run {succeeded.pk}"]
+
+
+def test_a_last_run_that_is_written_at_the_second_try_takes_its_task_along(monkeypatch):
+    Task.run_once(chores.does, {"n": 1})
+    (run,) = claim(timezone.now())
+    delete, failures = endings._delete_tasks, [OperationalError("deadlock detected")]
+
+    def fail_once(tasks):
+        if failures:
+            raise failures.pop()
+        delete(tasks)
+
+    monkeypatch.setattr(endings, "_delete_tasks", fail_once)
+    ended = outcome(run)
+    with pytest.raises(OperationalError), transaction.atomic():
+        endings.finish([ended], now=NOON)
+    assert endings.finish([ended], now=NOON) == {run.pk}
+    assert not Task.objects.exists()
+    assert Run.objects.get().userdata == {"n": 1}
 
 
 def test_an_outcome_with_a_token_that_nobody_drew_is_not_written():

@@ -472,6 +472,56 @@ def test_what_was_claimed_without_an_answer_is_handed_back_at_once(
     assert failures == []
 
 
+def test_an_end_whose_answer_was_lost_is_told_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the next thing that it asks the database is not answered either."""
+    caplog.set_level(logging.INFO, logger="sisy.run")
+    finish, written, losses = endings.finish, endings.announce_written, ["finish", "written"]
+
+    def finish_without_an_answer(*args: Any, **how: Any) -> set[int]:
+        if "finish" not in losses:
+            return finish(*args, **how)
+        losses.remove("finish")
+        with transaction.atomic():
+            finish(*args, **how)
+            connection.run_on_commit.clear()
+        raise OUTAGES[0]
+
+    def unanswered(outcomes: Any) -> list[Run]:
+        if "written" in losses:
+            losses.remove("written")
+            raise OUTAGES[0]
+        return written(outcomes)
+
+    monkeypatch.setattr(endings, "finish", finish_without_an_answer)
+    monkeypatch.setattr(endings, "announce_written", unanswered)
+    start_engine()
+    Task.run_once(tasks.note)
+    wait_for(lambda: " SUCCESSFUL in " in caplog.text, 10, "the log line")
+    Task.run_once(tasks.note)
+    wait_for_status(RunStatus.SUCCESSFUL, 2)
+    wait_for(lambda: caplog.text.count(" SUCCESSFUL in ") >= 2, 10, "the second one's")
+    assert caplog.text.count(" SUCCESSFUL in ") == 2
+
+
+def test_a_worker_whose_row_was_written_without_an_answer_works(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, failures = Worker.save, [OUTAGES[0]]
+
+    def save_and_lose_the_answer(self: Worker, **how: Any) -> None:
+        save(self, **how)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(Worker, "save", save_and_lose_the_answer)
+    start_engine()
+    Task.run_once(tasks.note)
+    assert only_run().status == RunStatus.SUCCESSFUL
+    assert Worker.objects.count() == 1
+
+
 @pytest.mark.parametrize("error", OUTAGES)
 def test_a_run_that_could_not_be_started_is_handed_back_at_once(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -61,7 +61,7 @@ class DashboardAdmin(LiveAdmin):
         """Show how many there are in each state, each number with a link to them."""
         seen = overview.survey()
         now, day = self._run_counts(seen)
-        return {"groups": [(_("Now"), now), (_("24 h"), day), (_("Tasks"), self._task_counts(seen))]}
+        return {"groups": [(_("Now"), now), (_("Tasks"), self._task_counts(seen)), (_("24 h"), day)]}
 
     @fragment(template="admin/sisy/dashboard/throughput.html", on="run")
     def throughput(self, request: HttpRequest) -> dict[str, Any]:

@@ -45,9 +45,9 @@ def job_of(token: str) -> Job | None:
     """
     try:
         run, user = signing.loads(token, salt=_SALT, max_age=_MAX_AGE)
+        return Job(run=int(run), user=str(user))
     except (signing.BadSignature, ValueError, TypeError):
         return None
-    return Job(run=int(run), user=str(user))
 
 
 def progress_of(value: object) -> tuple[float | None, str]:

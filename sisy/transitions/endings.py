@@ -223,6 +223,8 @@ def _heed(run: Run, held: Held, *, now: datetime) -> None:
     """Take over what the row says that the worker did not know: its task was deleted, or the run was cancelled."""
     if held.task_id is None:
         run.task = None
+    elif run.task_id is None:  # an earlier try, which was rolled back, has let go of it
+        run.task_id = held.task_id
     if run.status == RunStatus.CANCELLED and held.reason:
         run.reason = held.reason
     if run.status == RunStatus.READY and held.cancel_requested_at is not None:

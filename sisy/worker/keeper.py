@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from sisy import conf, maintenance
@@ -18,6 +18,7 @@ from sisy.backoff import Backoff
 from sisy.errors import TimedOut
 from sisy.models import Run, RunStatus
 from sisy.transitions import claims
+from sisy.worker.pool import close_broken_connections
 from sisy.worker.pump import Pump
 
 _log = logging.getLogger("sisy.worker")
@@ -89,7 +90,7 @@ class Keeper:
             self._stop_cancelled(younger_too=asked)
 
     def _renew(self) -> None:
-        close_old_connections()
+        close_broken_connections()  # a good one is kept, whatever CONN_MAX_AGE says: there may be no other one left
         claims.renew(self._pump.held(), lease=conf.current().lease)
         self._pump.sign()
         maintenance.rescue(timezone.now())

@@ -65,6 +65,7 @@ class Pump:
         """Seconds until it looks again for ready runs that its last claim had to leave out; 0 when there are none."""
         self._unwritten: list[Outcome] = []
         self._in_doubt = False  # whether some of these may have been committed, and the answer was lost
+        self._untold: list[Outcome] = []  # whose claims were over: perhaps by such a commit, which nobody was told of
         self._declined: list[Declined] = []
         self._lacking = Lacking()
         self._trouble = Backoff("Using the database", meanwhile="nothing is claimed", log=_log, longest=5.0)
@@ -163,7 +164,7 @@ class Pump:
             try:
                 held = endings.finish(batch, now=timezone.now())
                 if self._in_doubt:
-                    endings.announce_written([outcome for outcome in batch if outcome.run.pk not in held])
+                    self._untold += [outcome for outcome in batch if outcome.run.pk not in held]
             except OUTAGES:
                 self._in_doubt = True
                 raise
@@ -171,6 +172,9 @@ class Pump:
                 self._finish_one_by_one(batch)
             del self._unwritten[: len(batch)]
         self._in_doubt = False
+        if self._untold:
+            endings.announce_written(self._untold)
+            self._untold = []
 
     def _finish_one_by_one(self, batch: Sequence[Outcome]) -> None:
         """One outcome can't be stored: write the others, and that one as failed."""

@@ -1,6 +1,7 @@
 """An app for the processes of the fault tests: it damages its own process, as SISY_TEST_SABOTAGE says (JSON).
 
 failures      the share of transactions that fail, at a random place: before or after a statement or the commit
+while         the path of a file: they fail as long as it is there
 seed          of the chance
 clock         seconds by which this process's clock is ahead
 options       OPTIONS of the default database, on top of those of the settings
@@ -37,7 +38,8 @@ class Sabotage(AppConfig):
 
     def ready(self) -> None:
         if share := wanted().get("failures"):
-            FailingTransactions(share, chance=random.Random(f"{wanted().get('seed')} {os.getpid()}")).install()
+            chance = random.Random(f"{wanted()['seed']} {os.getpid()}")
+            FailingTransactions(share, chance=chance, while_there_is=wanted()["while"]).install()
         if seconds := wanted().get("clock"):
             shift_clock(timedelta(seconds=seconds))
 
@@ -55,8 +57,8 @@ class FailingTransactions:
     statements or at its commit, before that takes effect or after it has.
     """
 
-    def __init__(self, share: float, *, chance: random.Random) -> None:
-        self.failed = 0
+    def __init__(self, share: float, *, chance: random.Random, while_there_is: str) -> None:
+        self._file = while_there_is
         self._share = share
         self._chance = chance
 
@@ -99,12 +101,11 @@ class FailingTransactions:
     def _draw(self, connection: Any) -> None:
         """Draw the lot of a transaction that begins."""
         connection.__dict__.pop("sabotage_doom", None)
-        if self._chance.random() < self._share:
+        if self._chance.random() < self._share and os.path.exists(self._file):
             statements = self._chance.randrange(8) if connection.in_atomic_block else 0
             connection.sabotage_doom = {"statements": statements, "afterwards": self._chance.random() < 0.5}
 
     def _fail(self, connection: Any, what: str, *, afterwards: bool) -> Any:
-        self.failed += 1
         if connection.vendor == "postgresql":  # gone, and nobody has told Django
             connection.connection.close()
             connection.errors_occurred = True

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
+from django.utils import timezone
 
-from sisy.models import Run, Task
+from sisy.models import Run, RunStatus, Task
 from tests.flow.processes import PATIENCE, wait_for
 from tests.project.shop import ledger
 
@@ -60,6 +61,14 @@ def wait_for_begin(count: int = 1, timeout: float = PATIENCE, **fields: Any) -> 
         return found if len(found) >= count else None
 
     return wait_for(begins, timeout, f"{count} begins of {fields or 'anything'}") or []
+
+
+def wait_for_a_slot_of_now(timeout: float = LONG) -> None:
+    """Wait until the tasks labelled "scheduled" have run for a slot later than those that there are now."""
+    runs = Run.objects.filter(label="scheduled", slot__isnull=False)
+    last = runs.aggregate(slot=Max("slot"))["slot"] or timezone.now()
+    later = runs.filter(slot__gt=last, status=RunStatus.SUCCESSFUL)
+    wait_for(later.exists, timeout, "a run of a later slot")
 
 
 def run_of(label: str) -> Run:

@@ -109,7 +109,8 @@ def test_modules_that_can_not_be_imported(
         Task.run_once(f"{name}.function", label=name)
     for what, name in names.items():  # a deploy
         (tmp_path / f"{name}.py").write_text(BROKEN[what])
-    worker = manage("sisy_worker", PYTHONPATH=f"{Path(__file__).parents[2]}:{tmp_path}")
+    settings = {**QUICK, "DEPLOY_GRACE": 0}  # no other worker could have the code
+    worker = manage("sisy_worker", settings=settings, PYTHONPATH=f"{Path(__file__).parents[2]}:{tmp_path}")
     for name in names.values():
         failed = wait_for_end_of(name)
         assert (failed.status, failed.crashes) == (RunStatus.FAILED, 0)
@@ -139,3 +140,21 @@ def test_a_module_whose_import_never_ends(
     settle()
     assert worker.stop() == 0
     assert Run.objects.filter(label="beside", status=RunStatus.SUCCESSFUL).count() == 4
+
+
+def test_slow_tasks_that_fill_every_slot_leave_other_queues_alone(
+    manage: Callable[..., Process], settle: Settled
+) -> None:
+    """Whoever gives slow work a queue of its own, and that queue a worker of its own, has the rest run on."""
+    slow = manage("sisy_worker", "--queues", "slow", "--concurrency", "2")
+    quick = manage("sisy_worker", "--queues", "default", "--concurrency", "2")
+    wait_for_workers(slow, quick)
+    Task.bulk_run_once(tasks.slow, [{"seconds": 2}] * 4, label="slow", queue="slow")
+    wait_for_begin(2, label="slow")
+    for number in range(20):
+        Task.run_once(tasks.note, {"n": number}, label="quick")
+    wait_for_ends(20, label="quick")
+    assert Run.objects.filter(label="slow", status=RunStatus.SUCCESSFUL).count() < 4
+    settle()
+    assert [slow.stop(), quick.stop()] == [0, 0]
+    assert {line["pid"] for line in ledger.lines(label="quick")} == {quick.pid}

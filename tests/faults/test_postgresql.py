@@ -6,14 +6,22 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.faults.servers import PostgresqlServer
-from tests.faults.stage import EACH_SECOND, LONG, QUICK, Settled, only_on, run_of, wait_for_begin
+from tests.faults.stage import (
+    EACH_SECOND,
+    LONG,
+    QUICK,
+    Settled,
+    only_on,
+    run_of,
+    wait_for_a_slot_of_now,
+    wait_for_begin,
+)
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import Process, wait_for, wait_for_ends, wait_for_workers
 from tests.project.shop import ledger, tasks
@@ -21,12 +29,6 @@ from tests.project.shop import ledger, tasks
 pytestmark = only_on("postgresql")
 
 PATIENT = {**QUICK, "LEASE": 60}
-
-
-def wait_for_a_slot_of_now() -> None:
-    """Wait until a slot that comes from now on has run."""
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists(), LONG)
 
 
 @pytest.mark.parametrize("settings", [QUICK, PATIENT], ids=["short lease", "long lease"])
@@ -113,13 +115,17 @@ def test_no_connection_is_left(
     for number in range(2):
         Task.run_once(flow_tasks.wait_for_file, {"file": str(free)}, label=f"long {number}")
     wait_for(lambda: Run.objects.exclude(started_at=None).count() == 2, what="the starts")
+    Task.run_once(flow_tasks.run_once_each, label="quick")
+    wait_for_ends(1, label="quick")
     with contextlib.ExitStack() as taken:
-        with contextlib.suppress(psycopg.OperationalError):
-            while True:
-                taken.enter_context(psycopg.connect(host="127.0.0.1", port=own_postgresql.port, user="postgres",
-                                                    dbname="postgres"))  # fmt: skip
-        Task.run_once(flow_tasks.run_once_each, label="quick")
-        time.sleep(2 * QUICK["LEASE"])
+        deadline = time.monotonic() + 2 * QUICK["LEASE"]
+        while time.monotonic() < deadline:  # also what is closed meanwhile is taken
+            greedy = connections["default"].copy()
+            try:
+                greedy.ensure_connection()
+                taken.callback(greedy.close)
+            except OperationalError:
+                time.sleep(0.01)
         assert Run.objects.filter(label__startswith="long", status=RunStatus.RUNNING, crashes=0).count() == 2
         free.touch()
         settle()

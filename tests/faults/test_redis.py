@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.faults.servers import RedisServer
-from tests.faults.stage import EACH_SECOND, LONG, QUICK, Settled
+from tests.faults.stage import EACH_SECOND, LONG, QUICK, Settled, wait_for_a_slot_of_now
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import Process, wait_for, wait_for_ends, wait_for_workers
 from tests.project.shop import ledger, tasks
@@ -52,8 +52,7 @@ def test_redis_loses_everything_in_the_middle_of_a_burst(
         if batch % 3 == 1:
             own_redis.restart() if harm == "restart" else own_redis.call("FLUSHALL")
     wait_for_ends(BURST, LONG, function="run_once_each")
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists())
+    wait_for_a_slot_of_now()
     settle()
     assert [process.stop() for process in started] == [0, 0, 0]
     assert_each_ran_once(BURST)
@@ -76,8 +75,7 @@ def test_redis_is_of_no_use_for_a_while(
     for number in range(20):
         Task.run_once(flow_tasks.run_once_each, {"n": number})
     wait_for_ends(20, function="run_once_each")
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists())
+    wait_for_a_slot_of_now()
     if harm == "down":
         own_redis.start()
     elif harm == "full":
@@ -110,8 +108,7 @@ def test_redis_never_answers(
     assert answer.status_code == 302
     assert took < 5, "the request waited for Redis, which would have answered after a quarter of an hour"
     wait_for_ends(1, function="run_once_each")
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists())
+    wait_for_a_slot_of_now()
     own_redis.thaw()
     settle()
     assert [process.stop() for process in started] == [0, 0, 0]

@@ -9,7 +9,16 @@ from django.db import connection
 
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.faults import tasks as harmful
-from tests.faults.stage import EACH_SECOND, LONG, QUICK, Settled, only_on, run_of, wait_for_begin
+from tests.faults.stage import (
+    EACH_SECOND,
+    LONG,
+    QUICK,
+    Settled,
+    only_on,
+    run_of,
+    wait_for_a_slot_of_now,
+    wait_for_begin,
+)
 from tests.flow import tasks as flow_tasks
 from tests.flow.processes import Process, wait_for, wait_for_ends, wait_for_workers
 from tests.project.shop import ledger, tasks
@@ -23,6 +32,7 @@ FULL = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA max_page_coun
 def test_the_file_is_full(manage: Callable[..., Process], settle: Settled) -> None:
     """It is said loudly, nothing is half done, and all goes on when there is room again."""
     with connection.cursor() as cursor:
+        cursor.execute("VACUUM")  # earlier tests may have left room in it
         cursor.execute("CREATE TABLE filler AS SELECT randomblob(4000000) AS content")
     full = {"options": {"init_command": FULL}}
     worker = manage("sisy_worker", settings=PATIENT, sabotage=full)
@@ -37,8 +47,7 @@ def test_the_file_is_full(manage: Callable[..., Process], settle: Settled) -> No
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE filler")
     wait_for(lambda: Run.objects.filter(label="much", status=RunStatus.SUCCESSFUL).count() == 20, LONG)
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists(), LONG)
+    wait_for_a_slot_of_now()
     settle()
     assert [beat.stop(), worker.stop()] == [0, 0]
     assert len(ledger.lines(kind="begin", label="much")) == 20
@@ -68,8 +77,7 @@ def test_another_writer_holds_the_lock_for_long(
     rival.execute("COMMIT")
     rival.close()
     wait_for(lambda: run_of("long").is_over, LONG)
-    slot = Run.objects.filter(label="scheduled").latest("slot").slot
-    wait_for(lambda: Run.objects.filter(label="scheduled", slot__gt=slot, status=RunStatus.SUCCESSFUL).exists(), LONG)
+    wait_for_a_slot_of_now()
     settle()
     assert [beat.stop(), worker.stop()] == [0, 0]
     assert (run_of("long").status, run_of("long").crashes) == (RunStatus.SUCCESSFUL, 0)

@@ -1,15 +1,11 @@
-// The pages of tasks, made livelier; everything on them works without this.
-//
-// - While a schedule is typed, what it means appears below it: the server answers each pause in typing.
-// - Instants are shown in the browser's own time zone beside the task's and UTC.
-// - The menus of filters close when something else is clicked, and with Escape.
-// - In a chart one mark can be reached by Tab, the others from there with the arrow keys, Home and End.
+// The pages of tasks, made livelier: what a schedule means while it is typed, instants in the browser's zone, menus that
+// close, charts by arrow keys. Everything on them works without this.
 
 const PAUSE = 250; // milliseconds without a key before the server is asked
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
-/** Write an instant as the column of the task's zone does; without the date and the seconds where they say nothing. */
+/** Write an instant without the date and the seconds where they say nothing. */
 function inBrowserZone(instant, beside) {
     const text = new Date(instant).toLocaleString("sv-SE", { timeZone: zone }); // 2026-11-25 09:00:00
     const [date, clock] = text.split(" ");
@@ -17,7 +13,6 @@ function inBrowserZone(instant, beside) {
     return beside.startsWith(date) ? short : `${date} ${short}`;
 }
 
-/** Fill in the column that shows instants in the browser's zone. */
 function showBrowserTimes(root) {
     for (const cell of root.querySelectorAll(".sisy-browser")) {
         cell.hidden = false;
@@ -30,7 +25,6 @@ function showBrowserTimes(root) {
     }
 }
 
-/** Show what a schedule means while it is typed. */
 function previewSchedule(field) {
     const form = field.form;
     const box = document.createElement("div");
@@ -52,9 +46,7 @@ function previewSchedule(field) {
         try {
             const url = `${field.dataset.sisyPreview}?${query}`;
             const response = await fetch(url, { signal: asking.signal, credentials: "same-origin" });
-            if (!response.ok) {
-                throw new Error(response.statusText);
-            }
+            if (!response.ok) throw new Error(response.statusText);
             const answer = new DOMParser().parseFromString(await response.text(), "text/html");
             showBrowserTimes(answer);
             box.replaceChildren(...answer.body.childNodes);
@@ -76,12 +68,10 @@ function previewSchedule(field) {
     ask();
 }
 
-/** Move through the links of a chart with the arrow keys; only one of them can be reached by Tab. */
+/** Move through the links of a chart; only one of them is reached by Tab. */
 function rove(event) {
     const link = event.target.closest("[data-sisy-roving] a");
-    if (!link) {
-        return;
-    }
+    if (!link) return;
     const links = [...link.closest("[data-sisy-roving]").querySelectorAll("a")];
     const here = links.indexOf(link);
     const next = links[{ ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: links.length - 1 }[event.key]];
@@ -96,9 +86,7 @@ function rove(event) {
 /** Close menus when something else is clicked, and with Escape. */
 function closeMenus(event) {
     for (const menu of document.querySelectorAll("details.sisy-filter[open]")) {
-        if (event.key === "Escape") {
-            menu.querySelector("summary").focus();
-        }
+        if (event.key === "Escape") menu.querySelector("summary").focus();
         if (event.key === "Escape" || (event.type === "click" && !menu.contains(event.target))) {
             menu.open = false;
         }
@@ -113,9 +101,7 @@ document.querySelectorAll("[data-sisy-preview]").forEach(previewSchedule);
 
 // What live.js fetches again comes with the column hidden.
 const changes = new MutationObserver(() => {
-    if (document.querySelector(".sisy-browser[hidden]")) {
-        showBrowserTimes(document);
-    }
+    if (document.querySelector(".sisy-browser[hidden]")) showBrowserTimes(document);
 });
 changes.observe(document.getElementById("content") ?? document.body, {
     childList: true,
