@@ -28,7 +28,7 @@ def main() -> int:
     for name in options.contender or environments.names():
         _measure(name, results, options=options, sizes=sizes)
         results.write(options.output / "speed-results.json")
-    report.write(results, options.output)
+        report.write(results, options.output)  # after each contender: what is there is kept, whatever follows
     print(f"{time.monotonic() - began:.0f} s; results: {options.output}/speed-results.json, .rst and .svg", flush=True)
     broken = [m for m in results.measurements if m.error or (m.contender.startswith("sisy") and m.lost + m.doubled)]
     for measurement in broken:

@@ -84,7 +84,7 @@ def machine(options: Mapping[str, object]) -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "taken": datetime.now(tz=UTC).strftime("%d %B %Y"),
-        "processors": f"{os.cpu_count()}, {_processor()}",
+        "processors": f"{os.cpu_count()} cores ({_processor()})",
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

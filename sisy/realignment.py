@@ -21,6 +21,7 @@ _log = logging.getLogger("sisy.scheduler")
 _BATCH = 500  # tasks looked at in one tick
 _LINES = 10  # of one batch in the log: after a clock was wrong it may be all tasks
 _PAUSE = timedelta(hours=1)
+_STEP = timedelta(seconds=10)  # between two batches: nothing of this is in a hurry, and ticks may come each second
 _TOLERANCE = timedelta(minutes=1)  # by which the clock of the host that announced a slot may be ahead
 
 Place = tuple[datetime | None, int]
@@ -43,7 +44,7 @@ def realign_some(now: datetime) -> None:
     if _round.next_look is not None and timedelta(0) < _round.next_look - now <= _PAUSE:
         return
     _, _round.place = realign(now, beyond=_round.place)
-    _round.next_look = now if _round.place is not None else now + _PAUSE
+    _round.next_look = now + (_STEP if _round.place is not None else _PAUSE)
 
 
 def realign(now: datetime, *, beyond: Place | None = None) -> tuple[int, Place | None]:
