@@ -1,15 +1,12 @@
-"""The benchmarks still work: every work, small, for sisy on the database of this test run; no figure is judged."""
+"""The benchmarks still work: every work, small, for sisy on SQLite; no figure is judged."""
 
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 from benchmarks import effects, report
 from benchmarks.figures import Measurement, Results, percentile
-from tests.project import settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,21 +26,6 @@ def test_the_works_run_on_sqlite(tmp_path):
     assert all(min(values) > 0 for m in results.measurements for values in m.figures.values())
     assert "sisy, one process" in (tmp_path / "speed-results.rst").read_text()
     ElementTree.parse(tmp_path / "speed-results.svg")  # noqa: S314 - we have just written it
-
-
-@pytest.mark.skipif(
-    settings.DATABASES["default"]["ENGINE"].rpartition(".")[2] != "postgresql", reason="PostgreSQL only"
-)
-def test_the_works_run_on_postgresql_and_redis(tmp_path, redis_url):
-    address = settings.DATABASES["default"]
-    user = ":".join(filter(None, [address["USER"], address["PASSWORD"]]))
-    server = f"postgresql://{user}@{address['HOST']}:{address['PORT']}"
-    results = run(
-        tmp_path, "--contender", "sisy", "--only", "burst", "latency", "growth", "memory",
-        "--postgresql", server, "--redis", f"{redis_url.rpartition('/')[0]}/14",
-    )  # fmt: skip
-    assert {measurement.work for measurement in results.measurements} == {"burst", "latency", "growth", "memory"}
-    assert {(m.lost, m.doubled, m.error) for m in results.measurements} == {(0, 0, "")}
 
 
 def test_jobs_are_counted_once_and_only_once(tmp_path, monkeypatch):
