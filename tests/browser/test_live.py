@@ -115,7 +115,7 @@ def test_what_failed_is_run_again_one_by_one_and_all_together(
         page.goto(OVERVIEW)
         live(page)
         page.wait_for_selector("#sisy-failures >> text=2×", timeout=SOON)
-        page.wait_for_function("document.title.startsWith('(2) ')", timeout=SOON)
+        wait_for(lambda: page.title().startswith("(2) "), SOON / 1000, "the failures in the title")
         page.click("#sisy-failures >> text=Retry all")
         page.click("#sisy-ask >> text=Yes")
         page.wait_for_selector(".messagelist >> text=2 runs were created now", timeout=SOON)
