@@ -29,9 +29,9 @@ FLOORS = {
     ),
     "roles": "realignment maintenance scheduler executor health",
     "wire": (
-        "layer observers worker worker.flight worker.pool worker.lacking worker.pump worker.keeper worker.ticker "
-        "worker.engine worker.heartbeat worker.listener worker.supervisor live live.hub live.guard live.jobs "
-        "live.sockets consumers routing"
+        "sender layer observers worker worker.flight worker.pool worker.lacking worker.pump worker.keeper "
+        "worker.ticker worker.engine worker.heartbeat worker.listener worker.supervisor live live.hub "
+        "live.guard live.jobs live.sockets consumers routing"
     ),
     "doors": "apps checks testing views urls backend admin templatetags management contrib demo",
 }
@@ -42,6 +42,7 @@ NOT_OURS = ("migrations", "demo.migrations")
 ONLY_IN = {
     "croniter": ("cron",),
     "channels": (
+        "sender",
         "layer",
         "live",
         "consumers",
@@ -56,7 +57,8 @@ ONLY_IN = {
 # Where time comes in, each with what it needs the clock for; everything below is given `now`.
 CLOCKS = {
     "rows.run": "the verbs of a task function's own run",
-    "layer": "how long to wait after a failed send",
+    "sender": "how long to wait after a failed send, and between two hints",
+    "layer": "how long a message is under way",
     "observers": "when a hint was last sent",
     "worker": "its loops",
     "models": "the verbs that people call",

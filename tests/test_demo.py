@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -39,11 +40,10 @@ MANAGE = [sys.executable, "-m", "sisy.demo.manage"]
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """Where the demo is started: not the repository."""
-    directory = tmp_path / "d"
-    directory.mkdir()
-    return directory
+def directory() -> Iterator[Path]:
+    """Where the demo is started: not the repository; a short path, since supervisor's socket is in it."""
+    with tempfile.TemporaryDirectory(prefix="d") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

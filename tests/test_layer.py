@@ -66,17 +66,13 @@ Recording.behaviour.append(works)
 
 
 @pytest.fixture
-def recording(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Recording]]:
-    """Make Recording the channel layer, with a sender that has not started yet and is idle at the end."""
+def recording(settings: Any, own_sender: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Recording]]:
+    """Make Recording the channel layer, with a sender that has not started yet and is closed at the end."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.Recording"}}
-    monkeypatch.setattr(layer, "_sender", layer._Sender())
     monkeypatch.setattr(Recording, "sent", [])
     monkeypatch.setattr(Recording, "behaviour", [works])
     yield Recording
     Recording.behaviour[:] = [works]
-    if layer._sender._thread is not None:
-        layer._sender._idle.wait(5)
-        layer._sender._pending.clear()  # what it would send again, in the time of another test
 
 
 @pytest.fixture
@@ -206,10 +202,9 @@ def test_the_longest_names_that_are_allowed_can_be_nudged(
 
 @pytest.mark.parametrize("layers", [{}, {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}])
 def test_a_layer_that_reaches_nobody_else_is_not_used(
-    settings: Any, monkeypatch: pytest.MonkeyPatch, bells: list[Tick | Nudge], layers: dict[str, Any]
+    settings: Any, own_sender: Any, bells: list[Tick | Nudge], layers: dict[str, Any]
 ) -> None:
     settings.CHANNEL_LAYERS = layers
-    monkeypatch.setattr(layer, "_sender", layer._Sender())
     layer.nudge({"mail"})
     layer.kick()
     assert layer._sender._thread is None

@@ -59,14 +59,13 @@ def _forward(one: socket.socket, other: socket.socket) -> None:
 
 
 @pytest.fixture
-def cable(redis_url, redis_prefix, settings, monkeypatch) -> Iterator[Cable]:
+def cable(redis_url, redis_prefix, settings, own_sender, monkeypatch) -> Iterator[Cable]:
     """The way to Redis of this process's layer."""
     host, _colon, rest = redis_url.removeprefix("redis://").partition(":")
     port, _slash, database = rest.partition("/")
     cable = Cable((host, int(port)))
     config = {"hosts": [f"redis://127.0.0.1:{cable.port}/{database}"], "prefix": redis_prefix}
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
-    monkeypatch.setattr(layer, "_sender", layer._Sender())
     monkeypatch.setattr(hub_module, "_LONGEST_PAUSE", 0.5)
     monkeypatch.setattr(hub_module, "_JOIN_EVERY", 0.3)
     yield cable

@@ -302,11 +302,12 @@ def test_a_run_that_takes_too_long_is_stopped(start_engine: StartEngine, free: P
 def test_a_function_that_ignores_its_timeout_is_fenced_off(start_engine: StartEngine) -> None:
     """Its run ends FAILED without it; what it does after that changes no row, and its process is to be recycled."""
     start_engine()
-    Task.run_once(flow_tasks.stubborn, {"seconds": 6}, timeout=timedelta(seconds=0.3))
+    Task.run_once(flow_tasks.stubborn, {"seconds": 4}, timeout=timedelta(seconds=0.3))
     run = only_run(timeout=5)
     assert ledger.lines(function="stubborn", kind="end") == []
     assert run.status == RunStatus.FAILED
     assert "longer than its timeout" in run.reason
+    wait_for(lambda: ledger.lines(function="stubborn", kind="end"), 30, "its end, before another test has the ledger")
 
 
 @pytest.mark.parametrize("function", [flow_tasks.wait_for_file, flow_tasks.await_file])

@@ -32,6 +32,7 @@ NUDGE = {"type": "sisy.nudge", "v": 1}
 numbers = itertools.count(1)
 calls: list[Any] = []  # what the functions below have done, in order
 gate = threading.Event()  # what `waits` and `awaits` wait for
+pools: list[Pool] = []  # those of the test
 inside = contextvars.ContextVar("inside", default="nothing")
 
 
@@ -40,7 +41,11 @@ def fresh_calls() -> Iterator[None]:
     calls.clear()
     gate.clear()
     yield
-    gate.set()  # no thread of a test may wait on into the next one
+    gate.set()  # no thread of a test may wait on into the next one, nor start there what still waits for a slot
+    for pool in pools:
+        pool.take_unstarted()
+        wait_for(lambda pool=pool: not pool.flights(), 30, "the end of what this test has started")
+    pools.clear()
 
 
 # The functions that are run -------------------------------------------------------------------------------------------
@@ -199,7 +204,8 @@ def claimed(
 
 
 def new_pool(concurrency: int = 1) -> Pool:
-    return Pool(concurrency=concurrency, on_ended=lambda: None)
+    pools.append(Pool(concurrency=concurrency, on_ended=lambda: None))
+    return pools[-1]
 
 
 def outcomes(pool: Pool, count: int) -> list[Outcome]:

@@ -20,7 +20,7 @@ from sisy import health as health_of_sisy
 from sisy.admin import overview, run_verbs, shown
 from sisy.admin.answers import tell
 from sisy.admin.chart import chart
-from sisy.admin.live import LiveAdmin, fragment
+from sisy.admin.live import LiveAdmin, NotByHand, fragment
 from sisy.admin.plan import schedule_in_words
 from sisy.live.jobs import progress_of
 from sisy.models import Dashboard, Run, RunStatus, Task
@@ -29,7 +29,7 @@ _ANY: Final = "run task worker"  # what may change any of it
 
 
 @admin.register(Dashboard)
-class DashboardAdmin(LiveAdmin):
+class DashboardAdmin(NotByHand, LiveAdmin):
     """The overview."""
 
     # Regions ---------------------------------------------------------------------------------------------------------
@@ -145,16 +145,8 @@ class DashboardAdmin(LiveAdmin):
         """Return when the survey was read that the regions show."""
         return overview.read_at()
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: there is nothing to add."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: it is only looked at."""
-        return False
-
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse, as above."""
+        """Refuse: there is nothing to delete."""
         return False
 
     # Rows ------------------------------------------------------------------------------------------------------------

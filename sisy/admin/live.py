@@ -131,6 +131,18 @@ class LivePage(Mapping[str, SafeString]):
         return f"{url}?{query}" if query else url
 
 
+class NotByHand:
+    """Rows that sisy writes itself: nobody adds or changes one, whatever their permissions."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse."""
+        return False
+
+
 class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscripted when it runs
     """A model admin whose pages have live regions; its list is one, `live.results`."""
 

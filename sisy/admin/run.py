@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from sisy.admin import filters, run_page, run_verbs, shown
-from sisy.admin.live import fragment
+from sisy.admin.live import NotByHand, fragment
 from sisy.admin.paginator import BoundedPaginator
 from sisy.admin.run_list import RunChangeList
 from sisy.admin.verb_admin import VerbAdmin, verb
@@ -24,7 +24,7 @@ _PRIVATE: Final = ("userdata", "args", "kwargs", "result", "errors", "progress")
 
 
 @admin.register(Run)
-class RunAdmin(VerbAdmin):
+class RunAdmin(NotByHand, VerbAdmin):
     """Runs: history and what is going on."""
 
     actions = ("cancel", "run_again")
@@ -133,14 +133,6 @@ class RunAdmin(VerbAdmin):
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Tell whether this user may run runs again."""
         return request.user.has_perm("sisy.retry_run")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: tasks make runs."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a run is changed by its transitions only."""
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Allow it to those who may, for runs that are over; the others have to be cancelled first, and end visibly."""

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sisy import conf
 from sisy.admin import shown
-from sisy.admin.live import LiveAdmin
+from sisy.admin.live import LiveAdmin, NotByHand
 from sisy.models import Run, RunStatus, Worker
 
 _MOST_RUNS: Final = 200  # running runs that are loaded for one page
@@ -42,7 +42,7 @@ class WorkerChangeList(ChangeList):
 
 
 @admin.register(Worker)
-class WorkerAdmin(LiveAdmin):
+class WorkerAdmin(NotByHand, LiveAdmin):
     """Worker processes; they write these rows themselves."""
 
     list_topics = "worker run"
@@ -128,14 +128,6 @@ class WorkerAdmin(LiveAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WorkerChangeList]:
         """Return the list that knows what the workers have in hand."""
         return WorkerChangeList
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: workers write their rows themselves."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse, as above."""
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: the tick deletes what is old."""

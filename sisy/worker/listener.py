@@ -17,10 +17,11 @@ from channels.worker import Worker
 from django.core.management.base import CommandError
 from django.db import OperationalError, ProgrammingError
 
-from sisy import conf, layer
+from sisy import conf
 from sisy.backoff import Backoff
 from sisy.messages import from_message
 from sisy.models import Worker as WorkerRow
+from sisy.sender import ChannelLayer
 from sisy.worker.engine import EXIT_LOOP_DIED, Engine
 from sisy.worker.heartbeat import Heartbeat
 
@@ -57,7 +58,7 @@ class SisyWorker(Worker):
         self,
         application: ChannelNameRouter,
         channels: Sequence[str],
-        channel_layer: layer.ChannelLayer | None,
+        channel_layer: ChannelLayer | None,
         *,
         engine: Engine,
         heartbeat: Heartbeat | None = None,

@@ -7,9 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,19 +89,6 @@ def keys(admin_user: Any) -> dict[str, Any]:
     log = ContentType.objects.get(app_label="admin", model="logentry").model_class()
     log.objects.log_actions(admin_user.pk, [task], 2, [{"changed": changed}])
     return {"task": task.pk, "run": Run.objects.get(label="burning").pk, "worker": worker.pk}
-
-
-@pytest.fixture
-def browser(chromium_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A browser."""
-    from playwright.sync_api import sync_playwright
-
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's event loop runs in this thread
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium_path), args=arguments)
-        yield browser
-        browser.close()
 
 
 def logged_in(browser: Any, url: str, **options: Any) -> Any:

@@ -1,13 +1,13 @@
 """The admin as an operator uses it: a real browser, a real server, clicks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sisy.models import Run, Task, task_with_callable
 from sisy.testing import drain
+from tests.flow.processes import wait_for
 from tests.project.shop import tasks
 
 pytestmark = pytest.mark.browser
@@ -16,20 +16,13 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
 @pytest.fixture
-def page(chromium_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def page(browser: Any) -> Iterator[Any]:
     """A page of a new browser; the test fails when a page logs an error."""
-    from playwright.sync_api import sync_playwright
-
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's event loop runs in this thread
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium_path), args=arguments)
-        page = browser.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        yield page
-        browser.close()
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    yield page
     assert [error for error in errors if "favicon" not in error and "404" not in error] == []
 
 
@@ -66,4 +59,4 @@ def test_an_operator_pauses_and_resumes_a_task(live_server: Any, page: Any, admi
     for verb, enabled in (("Pause", False), ("Resume", True)):
         page.click(f"text={verb}")
         page.wait_for_selector(".messagelist")
-        assert Task.objects.get().enabled is enabled
+        wait_for(lambda enabled=enabled: Task.objects.get().enabled is enabled, what=verb)

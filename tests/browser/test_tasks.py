@@ -1,8 +1,6 @@
 """The pages of tasks in a real browser: typing a schedule, the buttons in the list, charts by keyboard, no scripts."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,6 @@ from tests.past import write_run
 from tests.project.shop import tasks
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def browser(chromium_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A browser."""
-    from playwright.sync_api import sync_playwright
-
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's event loop runs in this thread
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium_path), args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -35,13 +35,13 @@ def manage(processes: Processes) -> Callable[..., Process]:
 
 @pytest.fixture
 def own_redis(
-    tmp_path: Path, redis_prefix: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, redis_prefix: str, settings: Any, own_sender: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RedisServer]:
     """Start a Redis server: the channel layer of this process, and of those started with layer="redis"."""
     directory = tmp_path / "redis"
     directory.mkdir()
     with RedisServer(directory) as server:
-        use_redis(server.url, redis_prefix, settings, monkeypatch)
+        use_redis(server.url, redis_prefix, settings)
         monkeypatch.setenv("SISY_TEST_REDIS_URL", server.url)
         yield server
 

@@ -205,18 +205,26 @@ def redis_prefix(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def redis_layer(redis_url: str, redis_prefix: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def own_sender(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A sender that no earlier test has started on its layer, and that sends nothing in the time of a later one."""
+    from sisy import layer, sender  # the plugin is loaded before Django is set up
+
+    own = sender.Sender()
+    monkeypatch.setattr(layer, "_sender", own)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def redis_layer(redis_url: str, redis_prefix: str, settings: Any, own_sender: Any) -> Iterator[str]:
     """Make Redis this process's channel layer, the one of processes started with layer="redis"; return its URL."""
-    use_redis(redis_url, redis_prefix, settings, monkeypatch)
+    use_redis(redis_url, redis_prefix, settings)
     yield redis_url
     forget(redis_url, redis_prefix)
 
 
-def use_redis(url: str, prefix: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a Redis server this process's channel layer for the time of a test."""
-    from sisy import layer  # the plugin is loaded before Django is set up
-
-    monkeypatch.setattr(layer, "_sender", layer._Sender())  # the one there is keeps the layer of an earlier test
+def use_redis(url: str, prefix: str, settings: Any) -> None:
+    """Make a Redis server this process's channel layer for the time of a test, which uses own_sender."""
     config = {"hosts": [url], "prefix": prefix}
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
 

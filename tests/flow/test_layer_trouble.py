@@ -13,7 +13,6 @@ import pytest
 import redis
 from django.core.management import call_command
 
-from sisy import layer as sisy_layer
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.faults.proxy import Proxy
 from tests.flow import tasks as flow_tasks
@@ -132,11 +131,10 @@ def test_a_layer_that_was_never_there(manage: Callable[..., Process], closed_por
 
 @pytest.mark.usefixtures("flow_database", "ledger_file")
 def test_a_layer_that_never_answers_holds_up_nobody_who_creates_a_task(
-    silent_port: int, settings: Any, monkeypatch: pytest.MonkeyPatch
+    silent_port: int, settings: Any, own_sender: Any
 ) -> None:
     config = {"hosts": [f"redis://127.0.0.1:{silent_port}/0"]}
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
-    monkeypatch.setattr(sisy_layer, "_sender", sisy_layer._Sender())
     began = time.monotonic()
     for _ in range(20):
         Task.run_once(tasks.note)
