@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from sisy import layer
+from sisy import layer, sender
 from sisy.live import sockets
 from sisy.live.jobs import Job, token_of
 from sisy.messages import changed
@@ -190,7 +190,7 @@ def test_a_process_publishes_at_most_two_hints_a_second(redis_layer, monkeypatch
     async def note(_layer, batch, hint):
         sent.append((time.monotonic(), hint))
 
-    monkeypatch.setattr(layer, "_send_all", note)
+    monkeypatch.setattr(sender, "_send_all", note)
     layer.publish(changed([0]))
     wait_for(lambda: sent)
     for key in range(1, 20):
