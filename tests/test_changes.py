@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
-from django.db.models.signals import post_save
+from django.db.models.signals import post_init, post_save
 from django.utils import timezone
 
 from sisy.models import Run, Task, task_with_callable
 from sisy.rows.changes import write_each
 from sisy.rows.glance import first_values
 from sisy.rows.inserts import copies, insert, insert_many
+from sisy.rows.reading import read
 from tests.project.shop import chores
 
 pytestmark = pytest.mark.django_db
@@ -169,3 +170,54 @@ def test_several_questions_are_one_query(django_assert_num_queries):
             Run.objects.filter(label="100%").values_list("pk"), using="default",
         )  # fmt: skip
     assert answers == [task.next_run, task.label, None, None]
+
+
+# Many rows, read ------------------------------------------------------------------------------------------------------
+
+
+def state_of(row):
+    return {name: value for name, value in row.__dict__.items() if name != "_state"}
+
+
+def test_what_is_read_is_what_the_orm_reads():
+    new_runs(3)
+    new_task(label="another", userdata={"a": [1, None]}, timeout=5)
+    for model in (Run, Task):
+        rows = model._base_manager.order_by("pk")
+        assert [state_of(row) for row in read(rows)] == [state_of(row) for row in rows]
+        assert all((row._state.adding, row._state.db) == (False, "default") for row in read(rows))
+
+
+def test_a_task_that_was_read_writes_what_was_changed_and_nothing_else(django_assert_num_queries):
+    new_task(label="before", priority=3)
+    (task,) = read(Task._base_manager.all())
+    Task.objects.update(priority=5)
+    task.label = "after"
+    task.save()
+    stored = Task.objects.get()
+    assert (stored.label, stored.priority) == ("after", 5)
+
+
+def test_columns_that_were_left_out_are_read_when_somebody_asks(django_assert_num_queries):
+    new_task(label="a label", userdata={"n": 1}, priority=7)
+    (task,) = read(Task._base_manager.all(), only=["label", "_extra_data"])
+    with django_assert_num_queries(0):
+        assert (task.label, task.userdata) == ("a label", {"n": 1})
+    with django_assert_num_queries(1):
+        assert task.priority == 7
+
+
+def test_receivers_hear_of_each_row_that_is_read():
+    new_runs(2)
+    heard = []
+
+    def hear(instance, **more):
+        heard.append(instance.label)
+
+    post_init.connect(hear, sender=Run)
+    try:
+        read(Run.objects.order_by("pk"))
+        read(Run.objects.order_by("pk"), only=["label"])
+    finally:
+        post_init.disconnect(hear, sender=Run)
+    assert heard == ["0", "1", "0", "1"]

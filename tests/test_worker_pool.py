@@ -713,3 +713,63 @@ def test_the_start_is_signalled_before_the_call_and_a_receiver_that_raises_does_
         signals.run_started.disconnect(receiver, sender=Run)
     assert calls == ["signalled", "called"]
     assert outcome.run.status == RunStatus.SUCCESSFUL
+
+
+# How many threads share the slots -------------------------------------------------------------------------------------
+
+
+def names_its_thread(message: Message) -> None:
+    calls.append(threading.current_thread().name)
+
+
+def warmed(pool: Pool) -> Pool:
+    """Let a pool learn that functions are quick."""
+    pool.offer([claimed(names_its_thread) for _ in range(100)], message=NUDGE)
+    outcomes(pool, 100)
+    calls.clear()
+    return pool
+
+
+def test_quick_functions_do_not_get_in_each_others_way():
+    pool = warmed(new_pool(concurrency=8))
+    pool.offer([claimed(names_its_thread) for _ in range(500)], message=NUDGE)
+    outcomes(pool, 500)
+    changes = sum(1 for one, other in itertools.pairwise(calls) if one != other)
+    assert changes < 50  # a machine that stands still for a moment makes a quick one look long
+
+
+@pytest.mark.parametrize("function", [waits, awaits])
+def test_those_behind_a_long_one_go_on_in_the_other_slots(function):
+    pool = warmed(new_pool(concurrency=8))
+    pool.offer([claimed(function), *(claimed(notes, userdata={"n": n}) for n in range(200))], message=NUDGE)
+    outcomes(pool, 200)
+    assert not gate.is_set()
+    gate.set()
+    outcomes(pool, 1)
+
+
+def test_long_ones_among_quick_ones_get_every_slot():
+    pool = warmed(new_pool(concurrency=4))
+    pool.offer([claimed(waits, userdata={"n": n}) for n in range(4)], message=NUDGE)
+    wait_for(lambda: len(calls) == 4, 30, "four functions at the same time")
+    gate.set()
+    outcomes(pool, 4)
+
+
+def test_a_quick_one_that_is_offered_while_long_ones_run_finds_the_free_slot():
+    pool = warmed(new_pool(concurrency=3))
+    for n in range(2):
+        pool.offer([claimed(waits, userdata={"n": n})], message=NUDGE)
+    wait_for(lambda: len(calls) == 2, 30, "two functions at the same time")
+    pool.offer([claimed(notes, userdata={"n": "quick"})], message=NUDGE)
+    outcomes(pool, 1)
+    assert calls[-1] == "quick"
+    gate.set()
+    outcomes(pool, 2)
+
+
+def test_functions_that_begin_to_take_longer_get_every_slot():
+    pool = warmed(new_pool(concurrency=4))
+    pool.offer([claimed(counts_itself) for _ in range(200)], message=NUDGE)
+    outcomes(pool, 200)
+    assert max(itertools.accumulate(calls)) == 4

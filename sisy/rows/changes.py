@@ -5,6 +5,7 @@ which takes longer to build and to plan than to execute; bulk_create(update_conf
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import connections
@@ -55,7 +56,7 @@ def _join_arrays(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields:
     casts = ", ".join(f"%s::{field.cast_db_type(connection)}[]" for field, _ in arrays)
     names = ", ".join(quote(str(field.column)) for field, _ in arrays)
     for field, values in arrays:
-        parameters.append([field.get_db_prep_save(value, connection) for value in values])
+        parameters.append(array(values) or [field.get_db_prep_save(value, connection) for value in values])
     table = quote(rows[0]._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -63,6 +64,19 @@ def _join_arrays(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields:
             f"FROM unnest({casts}) AS v({names}) WHERE r.{quote(str(key.column))} = v.{quote(str(key.column))}",
             parameters,
         )
+
+
+def array(values: Sequence[object]) -> str | None:
+    """Return whole numbers or aware instants as PostgreSQL's text of an array, None if there are others among them.
+
+    psycopg would look at each value to find its type, and quote it by itself.
+    """
+    kinds = {type(value) for value in values}
+    if kinds == {int}:
+        return f"{{{','.join(map(str, values))}}}"
+    if kinds == {datetime}:
+        return f"{{{','.join(map(datetime.isoformat, values))}}}"  # type: ignore[arg-type]
+    return None
 
 
 def _repeat(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields: Columns) -> None:

@@ -25,5 +25,6 @@ class Among(Lookup):
             raise EmptyResultSet
         column, parameters = self.process_lhs(compiler, connection)
         if connection.vendor == "postgresql":
-            return f"{column} = ANY(%s::{self.lhs.output_field.rel_db_type(connection)}[])", [*parameters, keys]
+            kind, array = self.lhs.output_field.rel_db_type(connection), f"{{{','.join(map(str, keys))}}}"
+            return f"{column} = ANY(%s::{kind}[])", [*parameters, array]
         return f"{column} IN ({', '.join(['%s'] * len(keys))})", [*parameters, *keys]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from django.db.models import DateTimeField, ExpressionWrapper
 
 from sisy.rows.clock import DatabaseNow
+from sisy.rows.reading import read
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import readable, task_rows
 from sisy.transitions.atomic import alias, announce, locked, tried_again, write
@@ -39,8 +40,8 @@ def claim(
         lacking: callables whose code the worker lacks; their runs are left to others.
     """
     token = uuid.uuid4()
-    with write():
-        runs = list(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
+    with write(by_index=True):
+        runs = read(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
         if not runs:
             return []
         Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs], status=RunStatus.READY).update(
@@ -83,7 +84,7 @@ def renew(held: Mapping[int, uuid.UUID], *, lease: timedelta) -> dict[int, bool]
     """
     if not held:
         return {}
-    with write():
+    with write(by_index=True):
         rows = Run.objects.filter(pk__among=held, status=RunStatus.RUNNING).order_by("pk")
         found = locked(rows, skip=True).values_list("pk", "claim", "cancel_requested_at")
         mine = {key: requested_at is not None for key, claim, requested_at in found if held[key] == claim}

@@ -15,6 +15,7 @@ from django.db.models.signals import post_delete, pre_delete
 
 from sisy import signals
 from sisy.rows.changes import write_each
+from sisy.rows.reading import read
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions import planning
@@ -57,7 +58,7 @@ def finish(outcomes: Sequence[Outcome], *, now: datetime) -> set[int]:
         now: runs that waited for one of these may start from here on.
     """
     by_key = {outcome.run.pk: outcome for outcome in outcomes}
-    with write():
+    with write(by_index=True):
         held = lock_held({key: outcome.claim for key, outcome in by_key.items()})
         mine = [by_key[key] for key in held]
         for outcome in mine:
@@ -254,9 +255,8 @@ def _lock_used_up(keys: Collection[int], *, leaving: Sequence[int]) -> dict[int,
     if not keys:
         return {}
     rows = locked(task_rows(alias()).filter(pk__among=keys, next_run=None, error="").order_by("pk"))
-    if not _somebody_follows_deletions(rows.model):
-        rows = rows.only("label", "callable", "_extra_data")  # all that anybody asks of a task that is gone
-    tasks = {task.pk: task for task in rows}
+    only = () if _somebody_follows_deletions(rows.model) else ("label", "callable", "_extra_data")
+    tasks = {task.pk: task for task in read(rows, only=only)}
     if not tasks:
         return {}
     others = Run.objects.using(alias()).active().filter(task__among=tasks).exclude(pk__among=leaving)

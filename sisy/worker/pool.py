@@ -31,6 +31,8 @@ from sisy.worker.flight import Declined, Flight
 _log = logging.getLogger("sisy.worker")
 
 _TIDY_EVERY: Final = 10.0  # seconds
+_QUICK_SECONDS: Final = 0.0003  # functions below that gain nothing from a second thread, and wait for each other's GIL
+_LONG_SECONDS: Final = 0.002  # a function that is under way for so long must not keep those behind it waiting
 _WEIGHT: Final = 0.1  # of one more duration in the running average
 _WORTH_WRITING: Final = 200  # outcomes: beyond that a transaction's own cost hardly shows
 GATHER_SECONDS: Final = 0.02
@@ -61,6 +63,11 @@ class Pool:
         self._declined: list[Declined] = []
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
+        self._typical_seconds = _LONG_SECONDS
+        """As `average_seconds`, but no run counts for more than this: a few long ones among quick ones don't show."""
+        self._lead: Flight | None = None
+        """The run that a thread took last, as long as that thread is busy with it."""
+        self._somebody_watches = False
         self._tidied = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -122,7 +129,7 @@ class Pool:
                 thread = threading.Thread(target=self._work, name=f"sisy-run-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            self._changed.notify(len(runs))
+            self._changed.notify(1 if self._is_quick else len(runs))
 
     def take_ended(self) -> list[Outcome]:
         """Return the outcomes since the last call."""
@@ -171,19 +178,47 @@ class Pool:
             flight.superseded = flight.superseded or flight.run.pk in keys
 
     def _work(self) -> None:
+        flight: Flight | None = None
         while True:
             if not self._backlog:
                 self._tidy(close_old_connections)  # between runs they stay open, whatever CONN_MAX_AGE says
             with self._changed:
                 self._idle_threads += 1
-                while not self._backlog or len(self._flights) >= self.concurrency:
-                    self._changed.wait()
+                if self._lead is flight:
+                    self._lead = None
+                while not self._may_take():
+                    self._wait()
                 self._idle_threads -= 1
                 flight = self._backlog.popleft()
                 flight.began = time.monotonic()
+                self._lead = flight
                 self._flights.add(flight)
+                if self._backlog and self._is_quick and not self._somebody_watches:
+                    self._changed.notify()
             self._execute(flight)
             self._tidy(executor.leave_no_trace)
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether one thread is enough for all slots, unless a function takes longer than most have."""
+        return self._typical_seconds < _QUICK_SECONDS
+
+    def _may_take(self) -> bool:
+        """Whether a thread that has nothing to do may take the next run."""
+        if not self._backlog or len(self._flights) >= self.concurrency:
+            return False
+        return not self._is_quick or self._lead is None or self._lead.age > _LONG_SECONDS
+
+    def _wait(self) -> None:
+        """Wait for a change; one thread looks by itself whether a quick function turns out to be a long one."""
+        if self._somebody_watches or not self._is_quick or not self._backlog or len(self._flights) >= self.concurrency:
+            self._changed.wait()
+            return
+        self._somebody_watches = True
+        try:
+            self._changed.wait(_LONG_SECONDS)
+        finally:
+            self._somebody_watches = False
 
     def _tidy(self, close: Callable[[], None]) -> None:
         """Close connections of this thread; whatever comes of it, the slot goes on."""
@@ -289,8 +324,10 @@ class Pool:
             if count == 1:
                 self._first_ended = time.monotonic()
             worth_telling = count in (1, _WORTH_WRITING) or not self._backlog
-            self.average_seconds += _WEIGHT * (flight.age - self.average_seconds)
-            self._changed.notify()
+            age, was_quick = flight.age, self._is_quick
+            self.average_seconds += _WEIGHT * (age - self.average_seconds)
+            self._typical_seconds += _WEIGHT * (min(age, _LONG_SECONDS) - self._typical_seconds)
+            self._changed.notify(self.concurrency if was_quick and not self._is_quick else 1)
         if worth_telling:
             self._on_ended()
 
