@@ -1,14 +1,18 @@
 """Many rows as model instances: what a list of a queryset gives, at a third of its cost.
 
-Claims and ends read two instances for each run, with more than thirty columns each; Model.__init__ sets every one of
-them by itself and sends two signals, which takes longer than all that the database does for the run.
+Claims and ends read two instances for each run, with more than thirty columns each. Model.__init__ sets every one of
+them by itself and sends two signals, and the ORM writes down each of them anew for each query: both take longer than all
+that the database does for the run.
 """
 
+import functools
 import json
 from collections.abc import Callable, Collection
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from django.db.models import ExpressionWrapper, F, JSONField, Model, QuerySet, TextField
+from django.core.exceptions import EmptyResultSet
+from django.db import connections
+from django.db.models import JSONField, Model, QuerySet
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
@@ -16,6 +20,22 @@ M = TypeVar("M", bound=Model)
 
 _EMPTY: Final[dict[str | None, Callable[[], object]]] = {"[]": list, "{}": dict, None: lambda: None}
 """What most JSON columns of most rows hold."""
+
+
+class _Columns(NamedTuple):
+    """The columns of a model as a database gives them.
+
+    Args:
+        sql: what to select.
+        names: the attributes for which they are.
+        documents: those that hold JSON, with the decoder.
+        converters: by attribute, what makes Python's value of the database's.
+    """
+
+    sql: str
+    names: tuple[str, ...]
+    documents: tuple[tuple[str, type[json.JSONDecoder] | None], ...]
+    converters: tuple[tuple[str, Callable[[Any], Any]], ...]
 
 
 def read(rows: QuerySet[M], *, only: Collection[str] = ()) -> list[M]:
@@ -28,27 +48,24 @@ def read(rows: QuerySet[M], *, only: Collection[str] = ()) -> list[M]:
     model = rows.model
     if model.__init__ is not Model.__init__ or any(signal.has_listeners(model) for signal in (pre_init, post_init)):
         return list(rows.only(*only) if only else rows)
-    fields = [f for f in model._meta.concrete_fields if not only or f.primary_key or f.name in only]
-    names = [field.attname for field in fields]
-    documents = [(field.attname, field.decoder) for field in fields if isinstance(field, JSONField)]
-    columns = [_as_text(field.attname) if isinstance(field, JSONField) else field.attname for field in fields]
-    using, found = rows.db, list[M]()
-    for row in rows.values_list(*columns):
-        values = dict(zip(names, row, strict=True))
-        for name, decoder in documents:
-            text = values[name]
-            values[name] = _EMPTY[text]() if text in _EMPTY else json.loads(text, cls=decoder)
-        found.append(_instance(model, values, using))
-    return found
+    columns = _columns(model, rows.db, frozenset(only))
+    try:
+        statement, parameters = rows.values_list("pk").query.get_compiler(rows.db).as_sql()
+    except EmptyResultSet:
+        return []
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(f"SELECT {columns.sql} FROM {statement.partition(' FROM ')[2]}", parameters)
+        return [_instance(model, row, columns, rows.db) for row in cursor.fetchall()]
 
 
-def _as_text(name: str) -> "ExpressionWrapper[Any]":
-    """Have a JSON column as it comes from the database, which Django decodes with more ceremony."""
-    return ExpressionWrapper(F(name), output_field=TextField())
-
-
-def _instance(model: type[M], values: dict[str, Any], using: str) -> M:
+def _instance(model: type[M], row: tuple[Any, ...], columns: _Columns, using: str) -> M:
     """Return an instance that holds these values: as Model.from_db, and as Task's, which keeps what was loaded."""
+    values = dict(zip(columns.names, row, strict=True))
+    for name, decoder in columns.documents:
+        text = values[name]
+        values[name] = _EMPTY[text]() if text in _EMPTY else json.loads(text, cls=decoder)
+    for name, converted in columns.converters:
+        values[name] = converted(values[name])
     instance = model.__new__(model)
     state = ModelState()
     state.adding, state.db = False, using
@@ -56,3 +73,26 @@ def _instance(model: type[M], values: dict[str, Any], using: str) -> M:
     if hasattr(model, "_loaded"):
         instance.__dict__["_loaded"] = values
     return instance
+
+
+@functools.cache
+def _columns(model: type[Model], using: str, only: frozenset[str]) -> _Columns:
+    connection, table = connections[using], model._meta.db_table
+    fields = [f for f in model._meta.concrete_fields if not only or f.primary_key or f.name in only]
+    quote, converters = connection.ops.quote_name, list[tuple[str, Callable[[Any], Any]]]()
+    for field in fields:
+        column = field.get_col(table)
+        own = [] if isinstance(field, JSONField) else column.get_db_converters(connection)
+        for converter in (*connection.ops.get_db_converters(column), *own):
+            bound = functools.partial(_converted, converter, column, connection.alias)
+            converters.append((field.attname, bound))
+    return _Columns(
+        sql=", ".join(f"{quote(table)}.{quote(str(field.column))}" for field in fields),
+        names=tuple(field.attname for field in fields),
+        documents=tuple((field.attname, field.decoder) for field in fields if isinstance(field, JSONField)),
+        converters=tuple(converters),
+    )
+
+
+def _converted(converter: Callable[[Any, Any, Any], Any], column: Any, using: str, value: Any) -> Any:
+    return converter(value, column, connections[using])

@@ -33,9 +33,10 @@ def alias() -> str:
 
 
 _BY_INDEX: Final = "SELECT " + ", ".join(
-    f"set_config('enable_{what}', 'off', true)" for what in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+    f"set_config('{name}', 'off', true)"
+    for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
 )
-"""PostgreSQL: look rows up by indexes, in this transaction."""
+"""PostgreSQL: look rows up by indexes, in this transaction; where there is another way only, don't compile it first."""
 
 
 @contextmanager

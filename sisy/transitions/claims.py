@@ -44,7 +44,8 @@ def claim(
         runs = read(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
         if not runs:
             return []
-        Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs], status=RunStatus.READY).update(
+        # By key alone: the rows are locked, and their status would lure PostgreSQL into reading all that are ready.
+        Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs]).update(
             status=RunStatus.RUNNING, claim=token, worker=worker, lease_expires_at=from_now(lease)
         )
         _attach_tasks(runs)  # inside: if it fails, nothing is claimed
