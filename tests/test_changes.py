@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.db.models.signals import post_init, post_save
 from django.utils import timezone
 
 from sisy.models import Run, Task, task_with_callable
+from sisy.models.entry import prepare
 from sisy.rows.changes import write_each
 from sisy.rows.glance import first_values
-from sisy.rows.inserts import copies, insert, insert_many
+from sisy.rows.inserts import copies, insert, insert_both, insert_many, new
 from sisy.rows.reading import read
 from tests.project.shop import chores
 
@@ -221,3 +222,55 @@ def test_receivers_hear_of_each_row_that_is_read():
     finally:
         post_init.disconnect(hear, sender=Run)
     assert heard == ["0", "1", "0", "1"]
+
+
+# A task and its first run ---------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_runs_at_once_is_one_statement_where_the_database_can(django_assert_num_queries):
+    with django_assert_num_queries(1 if connection.vendor == "postgresql" else 4):  # two, and a savepoint around them
+        Task.run_once(chores.nothing, userdata={"n": 1})
+
+
+def test_a_task_and_its_run_refer_to_each_other():
+    task = Task.run_once(
+        chores.nothing, userdata={"text": AWKWARD, "n": 1.5}, label="it's %s", timeout=90.25, queue="a"
+    )
+    run = Run.objects.select_related("task").get()
+    assert (run.task, run.label, run.queue, run.status) == (task, "it's %s", "a", "READY")
+    assert run.task.userdata == task.userdata == userdata
+    assert (run.task.timeout, run.task.created_at) == (timedelta(seconds=90.25), task.created_at)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="one statement on PostgreSQL only")
+def test_neither_is_there_when_one_is_refused():
+    task = task_with_callable(chores.nothing, wait_for_schedule=False)
+    task.save()
+    twin = task_with_callable(chores.nothing, wait_for_schedule=False)
+    prepare(twin, now=NOW)
+    run = twin.unsaved_run(now=NOW)
+    run.status = "nonsense"
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert_both(twin, run, link="task", using=None)
+    assert list(Task.objects.all()) == [task]
+
+
+def test_an_instance_that_was_made_quickly_is_as_the_constructor_makes_it():
+    values = {"task_id": 7, "label": "a label", "slot": NOW, "enqueued_at": NOW}
+    assert state_of(new(Run, **values)) == state_of(Run(**values))
+    assert new(Run, **values)._state.adding
+    assert new(Run, **values).args is not new(Run, **values).args
+
+
+def test_receivers_hear_of_each_instance_that_is_made():
+    heard = []
+
+    def hear(instance, **more):
+        heard.append(instance.label)
+
+    post_init.connect(hear, sender=Run)
+    try:
+        new(Run, label="a label", enqueued_at=NOW)
+    finally:
+        post_init.disconnect(hear, sender=Run)
+    assert heard == ["a label"]

@@ -1,6 +1,7 @@
 """How new tasks enter the database: one way for one task and for many.
 
-models/task.py and models/queries.py call `prepare`, then insert the rows, then `enter` in the same transaction.
+models/task.py calls `create`; models/queries.py calls `prepare`, then inserts the rows, then `enter` in the same
+transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,12 +9,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import connections, router
+from django.utils import timezone
 
 from sisy import conf, jsondata
 from sisy.errors import InvalidTime
-from sisy.rows.inserts import copies, insert, insert_many
+from sisy.rows.inserts import copies, insert, insert_both, insert_many
 from sisy.transitions import planning
-from sisy.transitions.atomic import announce_tasks, locked, write
+from sisy.transitions.atomic import announce, announce_tasks, locked, write
 
 if TYPE_CHECKING:
     from sisy.models.task import Task
@@ -48,6 +50,25 @@ def prepare(task: "Task", *, now: datetime) -> None:
             f"{task.end_running and task.end_running.isoformat()}. Give a later end, or another schedule.",
             field="end_running",
         )
+
+
+def create(task: "Task", *, using: str | None) -> None:
+    """Insert a new task, and its run if that starts at once.
+
+    Raises:
+        InvalidInput: a value is wrong; nothing was inserted.
+    """
+    now = timezone.now()
+    prepare(task, now=now)
+    if task.runs_created:
+        run = planning.run_of(task, slot=None, now=now)
+        if insert_both(task, run, link="task", using=using):
+            announce("enqueued", [run])
+            _entered([task])
+            return
+    with write():
+        insert(task, using=using)
+        enter([task], now=now)
 
 
 def lock_rows(model: type["Task"], keys: Sequence[int]) -> None:
@@ -96,6 +117,10 @@ def _insert_copies(first: T, userdatas: Sequence[dict[str, Any]], *, now: dateti
 def enter(tasks: Sequence["Task"], *, now: datetime) -> None:
     """Do what follows from inserting tasks, in the same transaction."""
     planning.insert_first_runs([task for task in tasks if task.runs_created], now=now)
+    _entered(tasks)
+
+
+def _entered(tasks: Sequence["Task"]) -> None:
     announce_tasks("scheduled", [task for task in tasks if task.next_run is not None])
     for task in tasks:
         task.remember()

@@ -20,10 +20,9 @@ from sisy import callables, conf, instants, jsondata, registry
 from sisy.errors import InvalidInput
 from sisy.models.checking import problems
 from sisy.models.columns import SCHEDULER_COLUMNS, TIMING_COLUMNS, Misfire, Overlap
-from sisy.models.entry import enter, insert_copies, lock_rows, prepare
+from sisy.models.entry import create, insert_copies, lock_rows, prepare
 from sisy.models.queries import TaskQuerySet
 from sisy.models.timing import ONCE, TaskTiming
-from sisy.rows.inserts import insert
 from sisy.rows.run import Run
 from sisy.transitions import endings, planning
 from sisy.transitions.atomic import announce_tasks, tried_again, write
@@ -173,7 +172,7 @@ class Task(TaskTiming):
             TaskGone: the row does not exist any more.
         """
         if self._state.adding:
-            self._create(using=using)
+            create(self, using=using)
         else:
             self._edit(using=using, update_fields=update_fields)
 
@@ -184,13 +183,6 @@ class Task(TaskTiming):
             lock_rows(type(self), [self.pk])
             announce_tasks("deleted", [copy(self)])
             return super().delete(using=using, keep_parents=keep_parents)
-
-    def _create(self, *, using: str | None) -> None:
-        now = timezone.now()
-        prepare(self, now=now)
-        with write():
-            insert(self, using=using)
-            enter([self], now=now)
 
     def _edit(self, *, using: str | None, update_fields: Iterable[str] | None) -> None:
         changed = self._changed_columns()

@@ -4,14 +4,18 @@ What creates tasks and runs calls it. The ORM compiles each INSERT anew, which f
 than executing it; many rows are sent as what they have in common and the columns in which they differ.
 """
 
+import functools
 import json
 from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, JSONField, Model
-from django.db.models.signals import post_save, pre_save
+from django.db.models.base import ModelState
+from django.db.models.signals import post_init, post_save, pre_init, pre_save
+from django.utils.duration import duration_iso_string
 
 Columns = Sequence["Field[Any, Any]"]
 M = TypeVar("M", bound=Model)
@@ -28,9 +32,62 @@ def insert(row: Model, *, using: str | None) -> None:
         row.save_base(force_insert=True, using=using)
         return
     with connection.cursor() as cursor:
-        cursor.execute(_statement(connection, model, None), _values(connection, row, _fields(model)))
+        if connection.vendor == "postgresql":
+            cursor.execute(f"{_from_document(model, using)} RETURNING id", [_document(row)])
+        else:
+            cursor.execute(_statement(connection, model, None), _values(connection, row, _fields(model)))
         row.pk = cursor.fetchone()[0]
     row._state.adding, row._state.db = False, using
+
+
+def insert_both(row: Model, other: Model, *, link: str, using: str | None) -> bool:
+    """Insert a new row, and one that refers to it, in one statement, which needs no transaction around it.
+
+    Args:
+        row: the first one; its key is set.
+        other: the second one.
+        link: name of its field that refers to the first.
+        using: alias of the database, or None for the first one's.
+
+    Returns:
+        whether that was possible; if not, nothing was inserted.
+    """
+    using = using or router.db_for_write(type(row), instance=row)
+    connection = connections[using]
+    if connection.vendor != "postgresql" or row.pk is not None or using != router.db_for_write(type(other)):
+        return False
+    if _is_special(type(row)) or _is_special(type(other)):
+        return False
+    key = connection.ops.quote_name(str(type(other)._meta.get_field(link).column))  # type: ignore[union-attr]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH first AS ({_from_document(type(row), using)} RETURNING id) "
+            f"{_from_document(type(other), using, link=link, other=', first')} RETURNING {key}, id",
+            [_document(row), _document(other)],
+        )
+        row.pk, other.pk = cursor.fetchone()
+    for inserted in (row, other):
+        inserted._state.adding, inserted._state.db = False, using
+    setattr(other, link, row)
+    return True
+
+
+def new(model: type[M], **values: Any) -> M:
+    """Return a new instance, as the model's constructor does, at a fifth of its cost.
+
+    Args:
+        model: one of ours.
+        values: by attribute; the other columns get their defaults.
+    """
+    if model.__init__ is not Model.__init__ or any(signal.has_listeners(model) for signal in (pre_init, post_init)):
+        return model(**values)
+    instance = model.__new__(model)
+    state = dict[str, Any](_state=ModelState(), id=None)
+    for field in _fields(model):
+        name = field.attname
+        state[name] = values[name] if name in values else field.get_default()
+    instance.__dict__.update(state)
+    return instance
 
 
 def insert_many(rows: Sequence[Model], *, using: str, different: Collection[str] | None = None) -> None:
@@ -109,6 +166,7 @@ def _is_special(model: type[Model]) -> bool:
     )
 
 
+@functools.cache
 def _fields(model: type[Model]) -> Columns:
     return [field for field in model._meta.local_concrete_fields if not field.primary_key]
 
@@ -148,6 +206,32 @@ def _written(connection: BaseDatabaseWrapper, model: type[Model], varying: tuple
         rows = _MANY["sqlite"].format(columns=", ".join(columns))
     table, key = connection.ops.quote_name(model._meta.db_table), model._meta.pk
     return f"INSERT INTO {table} ({names}) {rows} RETURNING {quoted(key)}"
+
+
+@functools.cache
+def _from_document(model: type[Model], using: str, *, link: str = "", other: str = "") -> str:
+    """Return PostgreSQL's INSERT of one row that comes as a JSON document, which Python writes faster than parameters.
+
+    Args:
+        link: name of the field that refers to the row that was inserted before, if there is one.
+        other: what else to select from.
+    """
+    quote = connections[using].ops.quote_name
+    table, names = quote(model._meta.db_table), ", ".join(quote(str(field.column)) for field in _fields(model))
+    values = ", ".join("first.id" if f.name == link else f"v.{quote(str(f.column))}" for f in _fields(model))
+    rows = f"json_populate_record(NULL::{table}, %s::json) AS v{other}"
+    return f"INSERT INTO {table} ({names}) SELECT {values} FROM {rows}"  # noqa: S608 - names of our own columns
+
+
+def _document(row: Model) -> str:
+    state = row.__dict__
+    return json.dumps({field.column: state[field.attname] for field in _fields(type(row))}, default=_as_text)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, timedelta):
+        return duration_iso_string(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _array_type(connection: BaseDatabaseWrapper, field: "Field[Any, Any]") -> str | None:

@@ -15,7 +15,7 @@ from sisy import policy
 from sisy.errors import SisyError, TaskExhausted, TaskGone, TaskParked
 from sisy.jsondata import printable
 from sisy.rows.changes import write_each
-from sisy.rows.inserts import copies, insert, insert_many
+from sisy.rows.inserts import copies, insert, insert_many, new
 from sisy.rows.run import Run, RunStatus
 from sisy.rows.tasks import task_rows
 from sisy.transitions.atomic import alias, announce, announce_tasks, locked, tried_again, write
@@ -203,8 +203,9 @@ def run_of(task: "Task", *, slot: datetime | None, now: datetime) -> Run:
         now: when it is created.
     """
     start = now if slot is None else slot + task.delay_of(slot)
-    return Run(
-        task=task,
+    run = new(
+        Run,
+        task_id=task.pk,
         label=task.label,
         callable=task.callable,
         instance_pk=task.instance_pk,
@@ -216,6 +217,8 @@ def run_of(task: "Task", *, slot: datetime | None, now: datetime) -> Run:
         run_after=start,
         enqueued_at=now,
     )
+    run._state.fields_cache["task"] = task
+    return run
 
 
 def _taken_slots(planned: Sequence[tuple["Task", policy.Plan]]) -> set[Slot]:
