@@ -233,9 +233,8 @@ def test_a_task_that_runs_at_once_is_one_statement_where_the_database_can(django
 
 
 def test_a_task_and_its_run_refer_to_each_other():
-    task = Task.run_once(
-        chores.nothing, userdata={"text": AWKWARD, "n": 1.5}, label="it's %s", timeout=90.25, queue="a"
-    )
+    userdata = {"text": AWKWARD, "n": 1.5}
+    task = Task.run_once(chores.nothing, userdata=userdata, label="it's %s", timeout=90.25, queue="a")
     run = Run.objects.select_related("task").get()
     assert (run.task, run.label, run.queue, run.status) == (task, "it's %s", "a", "READY")
     assert run.task.userdata == task.userdata == userdata
