@@ -6,7 +6,7 @@ than executing it; many rows are sent as what they have in common and the column
 
 import functools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -82,11 +82,11 @@ def new(model: type[M], **values: Any) -> M:
     if model.__init__ is not Model.__init__ or any(signal.has_listeners(model) for signal in (pre_init, post_init)):
         return model(**values)
     instance = model.__new__(model)
-    state = dict[str, Any](_state=ModelState(), id=None)
-    for field in _fields(model):
-        name = field.attname
-        state[name] = values[name] if name in values else field.get_default()
-    instance.__dict__.update(state)
+    constants, made = _defaults(model)
+    instance.__dict__.update(constants, _state=ModelState(), **values)
+    for name, make in made.items():
+        if name not in values:
+            instance.__dict__[name] = make()
     return instance
 
 
@@ -164,6 +164,14 @@ def _is_special(model: type[Model]) -> bool:
     return bool(model._meta.proxy or model._meta.parents) or any(
         signal.has_listeners(model) for signal in (pre_save, post_save)
     )
+
+
+@functools.cache
+def _defaults(model: type[Model]) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Return a new row's values by attribute, and what makes those that no two rows may share."""
+    made = {f.attname: f.default for f in _fields(model) if f.has_default() and callable(f.default)}
+    constants = {field.attname: field.get_default() for field in _fields(model) if field.attname not in made}
+    return {"id": None, **constants}, made
 
 
 @functools.cache

@@ -231,10 +231,10 @@ def _taken_slots(planned: Sequence[tuple["Task", policy.Plan]]) -> set[Slot]:
     if not by_slot:
         return set()
     if len(by_slot) > 50:  # many slots: one range is cheaper to plan than fifty conditions
-        wanted = Q(task__in={task.pk for task, _ in planned}, slot__gte=min(by_slot), slot__lte=max(by_slot))
+        wanted = Q(task__among={task.pk for task, _ in planned}, slot__gte=min(by_slot), slot__lte=max(by_slot))
     else:
         for slot, keys in by_slot.items():
-            wanted |= Q(slot=slot, task__in=keys)
+            wanted |= Q(slot=slot, task__among=keys)
     return set(Run.objects.using(alias()).filter(wanted).values_list("task_id", "slot"))
 
 

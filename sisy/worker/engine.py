@@ -56,6 +56,8 @@ class Engine:
         self.keeper = Keeper(worker=self.id, pump=self.pump)
         self.ticker = Ticker()
         self.threads: dict[str, threading.Thread] = {}
+        self.on_drained: Callable[[], None] | None = None
+        """Called, from a thread of its own, when `drained` is set."""
         self._on_death = on_death or _end_process
 
     @property
@@ -137,6 +139,8 @@ class Engine:
         self.pump.run()
         layer.remove_bell(self.hear)
         self.keeper.close()
+        if self.on_drained is not None:
+            self.on_drained()
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         def guarded() -> None:

@@ -4,11 +4,13 @@ The commands sisy_worker and sisy run it. Messages go through the consumers, as 
 """
 
 import asyncio
+import contextlib
+import functools
 import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asgiref.server import StatelessServer
@@ -40,6 +42,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS: Final = 0.5  # process managers signal a process and its group: that is one request
 _MOST_UNREADABLE: Final = 1000  # messages in a row that can't even be read; after that something else is wrong
 _PAUSE_AFTER_UNREADABLE: Final = 0.01
+_LOOK_EVERY: Final = 0.5  # seconds between two looks whether the parent lives and nothing has died or got stuck
 _IDLE_POP_SECONDS: Final = 2.0  # a pop that times out after this long was idle; earlier, the layer is in trouble
 
 
@@ -72,6 +75,7 @@ class SisyWorker(Worker):
         self._heartbeat = heartbeat
         self._asked_to_stop = 0
         self._asked_at = 0.0
+        self._awake = asyncio.Event()
         self._owns_process = False
         self._parent = int(os.environ.get(PARENT_VARIABLE, "0"))
 
@@ -96,6 +100,7 @@ class SisyWorker(Worker):
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._ask_to_stop, number)
+        self._engine.on_drained = functools.partial(_from_thread, loop, self._awake.set)
         self._engine.start()
         channels = [] if self.channel_layer is None else self.channels
         tasks = [asyncio.create_task(self.listener(channel), name=f"listener of {channel}") for channel in channels]
@@ -155,6 +160,7 @@ class SisyWorker(Worker):
         if self._asked_to_stop and now - self._asked_at < _SAME_SIGNAL_SECONDS:
             return
         self._asked_to_stop, self._asked_at = self._asked_to_stop + 1, now
+        self._awake.set()
         if self._asked_to_stop == 1:
             _log.info("%s: claiming nothing more, waiting for what is running", signal.Signals(number).name)
             self._engine.stop()
@@ -178,7 +184,9 @@ class SisyWorker(Worker):
                     self.exit_code = EXIT_LOOP_DIED
                     self._engine.stop()
                     return
-            await asyncio.sleep(0.05)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._awake.wait()
 
     async def _drain(self) -> None:
         deadline = time.monotonic() + conf.current().drain_timeout.total_seconds()
@@ -194,6 +202,12 @@ class SisyWorker(Worker):
 def _is_outage(error: Exception) -> bool:
     """Tell a layer that is away from a message that can't be read."""
     return isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("redis")
+
+
+def _from_thread(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call a function in an event loop, unless that has ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -233,10 +233,12 @@ class Pump:
         room = self._room()
         if room <= 0 or not (self._more or now >= self.next_poll):
             return 0
+        settings, lacking, told = conf.current(), self._lacking.current(), self._more
         message, self._message = self._message or Poll().to_message(), None
         self._more = False  # before the query: a bell that rings meanwhile counts
-        settings, lacking = conf.current(), self._lacking.current()
         self.next_poll = min(now + settings.poll_interval.total_seconds(), self._lacking.next_try)
+        if not told and self._nothing_is_ready(lacking):
+            return 0
         runs = claims.claim(
             worker=self._worker,
             queues=self._queues,
@@ -259,6 +261,15 @@ class Pump:
             layer.nudge({run.queue for run in runs})
         self._was_full = full
         return len(runs)
+
+    def _nothing_is_ready(self, lacking: Collection[str]) -> bool:
+        """Ask whether a poll is worth a claim: one query, without a transaction."""
+        first = Run.objects.using(alias()).next_start(queues=self._queues, lacking=lacking)
+        if first is not None and first <= timezone.now():
+            return False
+        self._was_full = False
+        self._look_again_at(first, any_claimed=False)
+        return True
 
     def _look_again_at(self, instant: datetime | None, *, any_claimed: bool) -> None:
         """Poll earlier for a run that is to start later: a retry, a jittered slot, a host whose clock is ahead.
