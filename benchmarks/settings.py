@@ -46,11 +46,12 @@ if NAME == "sisy":
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [stores.REDIS], "prefix": "sisy-benchmarks"},
+            "CONFIG": {"hosts": [stores.REDIS], "prefix": f"sisy-benchmarks{stores.RUN}"},
         }
     }
     # Published messages know neither prefixes nor database numbers: channels that nobody else here listens to.
-    SISY = {"HEARTBEAT_CHANNEL": "sisy-benchmarks.heartbeat", "RUN_CHANNEL": "sisy-benchmarks.run"}
+    channel = f"sisy-benchmarks{stores.RUN}"
+    SISY = {"HEARTBEAT_CHANNEL": f"{channel}.heartbeat", "RUN_CHANNEL": f"{channel}.run"}
 if NAME == "django_ox":
     DATABASES["default"]["CONN_MAX_AGE"] = 60  # what its documentation advises
     TASKS = {

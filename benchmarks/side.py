@@ -75,6 +75,9 @@ class Contender:
     def reset(self) -> None:
         """Put the stores back to what they were after `create`."""
 
+    def drop(self) -> None:
+        """Leave nothing behind."""
+
     def enqueue(self, number: int) -> None:
         """Enqueue one job, durably as far as the contender's store is."""
         raise NotImplementedError

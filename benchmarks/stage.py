@@ -6,6 +6,8 @@ works.py uses one for each measurement; whatever happens, `close` ends everythin
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -58,6 +60,7 @@ class Stage:
             effects.VARIABLE: str(self._effects),
             "BENCHMARK_CONTENDER": name,
             "BENCHMARK_DIRECTORY": str(self._directory),
+            "BENCHMARK_RUN": f"_{secrets.token_hex(4)}",
             "PYTHONPATH": str(environments.ROOT),
             "PYTHONDONTWRITEBYTECODE": "",
         }
@@ -185,8 +188,13 @@ class Stage:
         self._processes = []
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, and leave nothing behind."""
         self.stop()
+        try:
+            self.call("drop")
+        except ContenderError as error:  # what was measured counts all the same
+            print(error, flush=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _check_alive(self) -> None:
         for process in self._processes:

@@ -10,13 +10,16 @@ from urllib.parse import urlsplit
 
 POSTGRESQL: Final = os.environ.get("BENCHMARK_POSTGRESQL", "postgresql://postgres@127.0.0.1:5432")
 REDIS: Final = os.environ.get("BENCHMARK_REDIS", "redis://127.0.0.1:6379/9")
+RUN: Final = os.environ.get("BENCHMARK_RUN", "")
+"""What tells this run of the benchmarks from another one at the same time."""
+
 MARK: Final = "sisy-benchmarks"
 """A key in Redis that says that this database is for benchmarks and may be emptied."""
 
 
 def database(contender: str) -> str:
     """Return the name of a contender's database."""
-    return f"sisy_benchmarks_{contender}"
+    return f"sisy_benchmarks_{contender}{RUN}"
 
 
 def url(contender: str, *, scheme: str = "postgresql") -> str:
@@ -49,6 +52,12 @@ def reset_database(contender: str) -> None:
     """Put a contender's database back to what it was before the first job."""
     name = database(contender)
     _copy(name, of=f"{name}_fresh")
+
+
+def drop_databases(contender: str) -> None:
+    """Drop a contender's database and its copy."""
+    for name in (database(contender), f"{database(contender)}_fresh"):
+        _maintain(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def transactions(contender: str) -> int:

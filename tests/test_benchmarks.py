@@ -1,9 +1,12 @@
-"""The benchmarks still work: every work, small, for sisy on SQLite; no figure is judged."""
+"""The benchmarks still work: every work, small, for sisy on SQLite and PostgreSQL; no figure is judged."""
 
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
+from django.db import connection
 
 from benchmarks import effects, report
 from benchmarks.figures import Measurement, Results, percentile
@@ -14,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 def run(tmp_path: Path, *options: str) -> Results:
     """Call the command in this environment and read its results."""
     command = [sys.executable, "-W", "error", "-m", "benchmarks", "--quick", "--in-place", "--output", str(tmp_path)]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=170)
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return Results.read(tmp_path / "speed-results.json")
 
@@ -26,6 +29,19 @@ def test_the_works_run_on_sqlite(tmp_path):
     assert all(min(values) > 0 for m in results.measurements for values in m.figures.values())
     assert "sisy, one process" in (tmp_path / "speed-results.rst").read_text()
     ElementTree.parse(tmp_path / "speed-results.svg")  # noqa: S314 - we have just written it
+
+
+@pytest.mark.redis
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="for PostgreSQL")
+def test_the_works_run_on_postgresql(tmp_path):
+    """Each run has databases of its own, so that any number can be under way, and leaves none behind."""
+    address = connection.settings_dict
+    login = f"{address['USER']}:{address['PASSWORD']}" if address["PASSWORD"] else address["USER"]
+    url = f"postgresql://{login}@{address['HOST']}:{address['PORT']}"
+    works = ("burst", "latency", "accuracy", "growth")
+    results = run(tmp_path, "--contender", "sisy", "--postgresql", url, "--only", *works)
+    assert {measurement.work for measurement in results.measurements} == set(works)
+    assert [(m.lost, m.doubled, m.error) for m in results.measurements] == [(0, 0, "")] * len(results.measurements)
 
 
 def test_jobs_are_counted_once_and_only_once(tmp_path, monkeypatch):

@@ -41,6 +41,9 @@ class Contender(side.Contender):
     def reset(self) -> None:
         stores.reset_database("apscheduler")
 
+    def drop(self) -> None:
+        stores.drop_databases("apscheduler")
+
     def fill(self, numbers: list[int], bulk: bool) -> float:
         self._paused = scheduler()
         self._paused.start(paused=True)

@@ -50,6 +50,10 @@ class Contender(side.Contender):
         stores.reset_database("celery")
         stores.empty_redis()
 
+    def drop(self) -> None:
+        stores.drop_databases("celery")
+        stores.empty_redis()
+
     def enqueue(self, number: int) -> None:
         job.delay(number)
 

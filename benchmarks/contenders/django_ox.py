@@ -34,6 +34,9 @@ class Contender(side.Contender):
     def reset(self) -> None:
         stores.reset_database("django_ox")
 
+    def drop(self) -> None:
+        stores.drop_databases("django_ox")
+
     def enqueue(self, number: int) -> None:
         job.enqueue(number)
 

@@ -48,6 +48,9 @@ class Contender(side.Contender):
     def reset(self) -> None:
         stores.empty_redis()
 
+    def drop(self) -> None:
+        stores.empty_redis()
+
     def enqueue(self, number: int) -> None:
         job.send(number)
 

@@ -44,6 +44,9 @@ class Contender(side.Contender):
     def reset(self) -> None:
         stores.empty_redis()
 
+    def drop(self) -> None:
+        stores.empty_redis()
+
     def enqueue(self, number: int) -> None:
         job(number)
 

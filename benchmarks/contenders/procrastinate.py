@@ -59,6 +59,9 @@ class Contender(side.Contender):
     def reset(self) -> None:
         stores.reset_database("procrastinate")
 
+    def drop(self) -> None:
+        stores.drop_databases("procrastinate")
+
     def fill(self, numbers: list[int], bulk: bool) -> float:
         with app.replace_connector(_synchronous().connector), app.open():
             return super().fill(numbers, bulk)

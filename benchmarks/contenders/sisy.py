@@ -49,6 +49,9 @@ class Contender(side.Contender):
     def reset(self) -> None:
         stores.reset_database("sisy")
 
+    def drop(self) -> None:
+        stores.drop_databases("sisy")
+
     def enqueue(self, number: int) -> None:
         Task.run_once(job, userdata={"number": number})
 

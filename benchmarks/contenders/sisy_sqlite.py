@@ -29,6 +29,9 @@ class Contender(sisy.Contender):
             Path(file).unlink(missing_ok=True)
         call_command("migrate", verbosity=0)
 
+    def drop(self) -> None:
+        pass  # the file goes with its directory
+
     def workers(self, *, processes: int, slots: int | None) -> list[side.Command]:
         interval = os.environ.get("BENCHMARK_INTERVAL", "60")
         return [[*sisy.DJANGO, "sisy", "--verbosity=0", f"--concurrency={slots or 8}", f"--interval={interval}"]]
