@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 from django.db.models import CharField, Count, DateTimeField, Min, QuerySet, Value
 from django.db.models.functions import Cast
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from sisy import conf
 from sisy.models import Heartbeat, Run, RunStatus, Task, Worker
@@ -162,7 +164,7 @@ def look(now: datetime) -> Health:
 
 
 def judge(health: Health) -> list[Problem]:
-    """Say what is wrong, the errors first.
+    """Say what is wrong, in the language that is active, the errors first.
 
     Args:
         health: what `look` found.
@@ -218,12 +220,12 @@ def _sums(now: datetime, *, since: datetime) -> _Sums:
     )
     found = list(rows)
     return _Sums(
-        counts={by or kind: count for kind, by, count, _at in found if kind not in ("backlog", "first slot")},
+        counts={by or kind: count for kind, by, count, at in found if kind not in ("backlog", "first slot")},
         backlog=tuple(
             Backlog(queue=queue, ready=count, oldest_at=at)
             for queue, count, at in sorted((by, count, at) for kind, by, count, at in found if kind == "backlog")
         ),
-        first_slot_at=next((at for kind, _by, _count, at in found if kind == "first slot"), None),
+        first_slot_at=next((at for kind, by, count, at in found if kind == "first slot"), None),
     )
 
 
@@ -242,54 +244,94 @@ def _part(rows: "QuerySet[Any]", kind: str, *, by: str = "", count: Any = None, 
 def _about_ticks(health: Health) -> Iterator[Problem]:
     ticking, late = health.ticking, health.oldest_due
     if not ticking.alive:
-        heard = "none was ever heard of" if ticking.age is None else f"the last, {ticking.holder}, {ago(ticking.age)}"
         level: Level = "error" if health.scheduled else "warning"
-        text = f"No heartbeat ticks: {heard}. Start manage.py sisy_heartbeat (or manage.py sisy)."
-        yield Problem(level=level, code="no-heartbeat", text=text)
+        remedy = _("Start manage.py sisy_heartbeat (or manage.py sisy).")
+        if ticking.age is None:
+            text = _("No heartbeat ticks: none was ever heard of.")
+        else:
+            text = _("No heartbeat ticks: the last, %(process)s, %(time)s ago.")
+            text %= {"process": ticking.holder, "time": duration(ticking.age)}
+        yield Problem(level=level, code="no-heartbeat", text=f"{text} {remedy}")
     if late is not None and late > conf.current().heartbeat_interval + _LATE_SLOTS:
-        text = (
-            f"{health.due} tasks are due and have no run yet, the first for {duration(late)}. Are ticks sent, and does "
-            "a worker (or the heartbeat itself) do their work? Look for warnings in their logs."
+        text = ngettext(
+            "%(count)s task is due and has no run yet, the first for %(time)s. Are ticks sent, and does a worker "
+            "(or the heartbeat itself) do their work? Look for warnings in their logs.",
+            "%(count)s tasks are due and have no run yet, the first for %(time)s. Are ticks sent, and does a worker "
+            "(or the heartbeat itself) do their work? Look for warnings in their logs.",
+            health.due,
         )
+        text %= {"count": health.due, "time": duration(late)}
         yield Problem(level="error", code="due-late", text=text)
 
 
 def _about_work(health: Health) -> Iterator[Problem]:
     working = health.working
     if not working.alive:
-        text = "No worker is alive. Start manage.py sisy_worker (or manage.py sisy)."
+        text = _("No worker is alive. Start manage.py sisy_worker (or manage.py sisy).")
         yield Problem(level="error", code="no-worker", text=text)
     if len(working.versions) > 1:
-        text = f"Workers run different versions of sisy: {', '.join(working.versions)}. Restart the older ones."
-        yield Problem(level="warning", code="versions-differ", text=text)
+        text = _("Workers run different versions of sisy: %(versions)s. Restart the older ones.")
+        yield Problem(level="warning", code="versions-differ", text=text % {"versions": ", ".join(working.versions)})
     for backlog in health.backlog:
-        waited = health.at - backlog.oldest_at
+        waited, values = health.at - backlog.oldest_at, {"count": backlog.ready, "queue": backlog.queue}
         if working.alive and not working.all_queues and backlog.queue not in working.queues:
-            text = f"{backlog.ready} runs wait in the queue {backlog.queue!r}, which no worker serves."
-            yield Problem(level="error", code="queue-not-served", text=text)
-        elif waited > _LATE_RUNS:
-            text = (
-                f"{backlog.ready} runs wait in the queue {backlog.queue!r}, the first for {duration(waited)}. Start "
-                "more workers, or give them more slots (--concurrency, --processes)."
+            text = ngettext(
+                "%(count)s run waits in the queue '%(queue)s', which no worker serves.",
+                "%(count)s runs wait in the queue '%(queue)s', which no worker serves.",
+                backlog.ready,
             )
-            yield Problem(level="warning", code="backlog-late", text=text)
+            yield Problem(level="error", code="queue-not-served", text=text % values)
+        elif waited > _LATE_RUNS:
+            text = ngettext(
+                "%(count)s run waits in the queue '%(queue)s', the first for %(time)s. Start more workers, or give "
+                "them more slots (--concurrency, --processes).",
+                "%(count)s runs wait in the queue '%(queue)s', the first for %(time)s. Start more workers, or give "
+                "them more slots (--concurrency, --processes).",
+                backlog.ready,
+            )
+            yield Problem(level="warning", code="backlog-late", text=text % {**values, "time": duration(waited)})
 
 
 def _about_rows(health: Health) -> Iterator[Problem]:
-    if abs(health.clock_difference) > _CLOCKS_AGREE:
-        word = "ahead of" if health.clock_difference > timedelta(0) else "behind"
+    difference = health.clock_difference
+    if abs(difference) > _CLOCKS_AGREE:
         text = (
-            f"This host's clock is {duration(abs(health.clock_difference))} {word} the database's. Have both keep "
-            "time by NTP."
+            _("This host's clock is %(time)s ahead of the database's. Have both keep time by NTP.")
+            if difference > timedelta(0)
+            else _("This host's clock is %(time)s behind the database's. Have both keep time by NTP.")
         )
-        yield Problem(level="warning", code="clocks-differ", text=text)
+        yield Problem(level="warning", code="clocks-differ", text=text % {"time": duration(abs(difference))})
     for count, code, text in (
-        (health.lost, "lost", "{} runs were LOST within a day: their workers died. Look for what killed them."),
-        (health.missed, "missed", "{} times within a day slots passed while nothing ticked; see the MISSED runs."),
-        (health.parked, "parked", "{} tasks are set aside because of an error in their rows; see each task's error."),
+        (
+            health.lost,
+            "lost",
+            ngettext(
+                "%(count)s run was LOST within a day: its worker died. Look for what killed it.",
+                "%(count)s runs were LOST within a day: their workers died. Look for what killed them.",
+                health.lost,
+            ),
+        ),
+        (
+            health.missed,
+            "missed",
+            ngettext(
+                "Once within a day slots passed while nothing ticked; see the MISSED run.",
+                "%(count)s times within a day slots passed while nothing ticked; see the MISSED runs.",
+                health.missed,
+            ),
+        ),
+        (
+            health.parked,
+            "parked",
+            ngettext(
+                "%(count)s task is set aside because of an error in its row; see the task's error.",
+                "%(count)s tasks are set aside because of an error in their rows; see each task's error.",
+                health.parked,
+            ),
+        ),
     ):
         if count:
-            yield Problem(level="warning", code=code, text=text.format(count))
+            yield Problem(level="warning", code=code, text=text % {"count": count})
 
 
 def ago(age: timedelta) -> str:

@@ -51,7 +51,7 @@ def test_a_warning_exits_with_0_unless_strict() -> None:
     assert status()[0] == 0
     code, text = status("--strict")
     assert code == 1
-    assert "warning: 1 runs were LOST within a day" in text
+    assert "warning: 1 run was LOST within a day" in text
 
 
 def test_json_holds_everything_in_plain_numbers() -> None:

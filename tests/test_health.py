@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from sisy import health
 from sisy.models import Heartbeat, Run, Worker
@@ -139,6 +139,14 @@ def test_the_backlog_is_told_by_queue_with_its_oldest_run() -> None:
     assert found.working.running == 1
     assert codes(found) == [("warning", "backlog-late")]
     assert "2 runs wait in the queue 'mail', the first for 20.0 min" in text_of("backlog-late")
+
+
+def test_the_judgement_is_in_the_language_of_who_reads_it() -> None:
+    beat()
+    work()
+    run(queue="mail", run_after=timezone.now() - timedelta(minutes=20))
+    with translation.override("de"):
+        assert text_of("backlog-late").startswith("1 Lauf wartet in der Warteschlange „mail“, seit 20.0 min.")
 
 
 def test_a_queue_that_nobody_serves_is_an_error() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError, connection
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from sisy import health, layer
 from sisy.health import Health, Problem, duration
@@ -80,7 +80,8 @@ def _found() -> tuple[Health | None, list[Problem]]:
         connection.close()
         text = f"The database can't be asked: {str(error).strip()}. Is it running, and were the migrations run?"
         return None, [Problem(level="error", code="database", text=text)]
-    return found, health.judge(found)
+    with translation.override("en"):  # as everything else that a command prints
+        return found, health.judge(found)
 
 
 def _about_layer(trip: layer.RoundTrip) -> list[Problem]:
