@@ -30,6 +30,7 @@ FIRST_RUN = (
 )
 NOT_RUN = {
     ("docs/explanation/faults.rst", "it takes an hour"),
+    ("docs/explanation/speed.rst", "it takes most of an hour, with PostgreSQL and Redis"),
     ("docs/reference/commands.rst", "what a system in use shows"),
     ("docs/tutorial/demo.rst", "what the demo prints"),
     ("docs/using/dashboard.rst", "a header that a web server sends"),
