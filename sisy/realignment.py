@@ -21,7 +21,7 @@ _log = logging.getLogger("sisy.scheduler")
 _BATCH = 500  # tasks looked at in one tick
 _LINES = 10  # of one batch in the log: after a clock was wrong it may be all tasks
 _PAUSE = timedelta(hours=1)
-_STEP = timedelta(seconds=10)  # between two batches: nothing of this is in a hurry, and ticks may come each second
+_STEP = timedelta(seconds=30)  # between two batches: nothing of this is in a hurry, and ticks may come each second
 _TOLERANCE = timedelta(minutes=1)  # by which the clock of the host that announced a slot may be ahead
 
 Place = tuple[datetime | None, int]

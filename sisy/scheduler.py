@@ -6,11 +6,14 @@ HeartbeatConsumer, sisy_heartbeat (when the layer refuses) and testing.py call `
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
 
 from sisy import maintenance, policy, signals
 from sisy.errors import SisyError
 from sisy.models import Task
-from sisy.rows.glance import first_values
+from sisy.rows.glance import Glance
 from sisy.rows.tasks import UNREADABLE, readable
 from sisy.transitions import planning
 from sisy.transitions.atomic import alias, locked, tried_again, write
@@ -84,12 +87,19 @@ def _glance(now: datetime) -> tuple[datetime | None, bool, bool]:
 
     A row that can't be read is found and parked by the batch that it belongs to.
     """
-    slots = Task.objects.enabled().filter(next_run__isnull=False).order_by("next_run").values_list("next_run")
     try:
-        first, *signs = first_values(slots, *maintenance.signs(), using=alias())
+        first, *signs = _GLANCE.take(using=alias())
     except UNREADABLE:
         return now, True, True
     return first, *(sign is not None for sign in signs)
+
+
+def _questions() -> "tuple[QuerySet[Any, Any], ...]":
+    slots = Task.objects.enabled().filter(next_run__isnull=False).order_by("next_run").values_list("next_run")
+    return slots, *maintenance.signs()
+
+
+_GLANCE = Glance(_questions)
 
 
 @tried_again

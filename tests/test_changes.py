@@ -10,7 +10,7 @@ from django.utils import timezone
 from sisy.models import Run, Task, task_with_callable
 from sisy.models.entry import prepare
 from sisy.rows.changes import write_each
-from sisy.rows.glance import first_values
+from sisy.rows.glance import Glance
 from sisy.rows.inserts import copies, insert, insert_both, insert_many, new
 from sisy.rows.reading import read
 from tests.project.shop import chores
@@ -164,13 +164,24 @@ def test_equal_rows_are_as_many_as_there_are():
 
 def test_several_questions_are_one_query(django_assert_num_queries):
     task = new_task(schedule="0 9 * * *")
-    slots = Task.objects.filter(enabled=True).order_by("next_run").values_list("next_run")
+    glance = Glance(
+        lambda: (
+            Task.objects.filter(enabled=True).order_by("next_run").values_list("next_run"),
+            Task.objects.values_list("label"),
+            Task.objects.none().values_list("pk"),
+            Run.objects.filter(label="100%").values_list("pk"),
+        )
+    )
     with django_assert_num_queries(1):
-        answers = first_values(
-            slots, Task.objects.values_list("label"), Task.objects.none().values_list("pk"),
-            Run.objects.filter(label="100%").values_list("pk"), using="default",
-        )  # fmt: skip
-    assert answers == [task.next_run, task.label, None, None]
+        assert glance.take(using="default") == [task.next_run, task.label, None, None]
+
+
+def test_the_same_questions_have_new_answers():
+    glance = Glance(lambda: [Task.objects.order_by("-pk").values_list("label")])
+    assert glance.take(using="default") == [None]
+    for label in ("first", "second"):
+        new_task(label=label)
+        assert glance.take(using="default") == [label]
 
 
 # Many rows, read ------------------------------------------------------------------------------------------------------
