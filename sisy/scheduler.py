@@ -109,7 +109,7 @@ def _enqueue_batch(now: datetime) -> tuple[planning.Enqueued, int, int]:
     The last is less than those that are due when somebody else holds their rows.
     """
     due = Task.objects.due(now)
-    with write():
+    with write(by_index=True):
         tasks, errors = readable(locked(due, skip=True)[:_BATCH])
         planned: list[tuple[Task, policy.Plan]] = []
         for task in tasks:

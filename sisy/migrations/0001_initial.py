@@ -356,7 +356,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "tasks",
                 "permissions": [("run_task", "Can run a task now"), ("pause_task", "Can pause and resume a task")],
                 "indexes": [
-                    models.Index(fields=["enabled", "next_run"], name="sisy_task_due"),
+                    models.Index(fields=["enabled", "next_run", "id"], name="sisy_task_due"),
                     models.Index(fields=["callable"], name="sisy_task_callable"),
                 ],
                 "constraints": [

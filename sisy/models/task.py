@@ -55,7 +55,7 @@ class Task(TaskTiming):
             models.CheckConstraint(condition=Q(error="") | Q(enabled=False), name="sisy_task_parked_is_disabled"),
         ]
         indexes = [
-            models.Index(fields=["enabled", "next_run"], name="sisy_task_due"),
+            models.Index(fields=["enabled", "next_run", "id"], name="sisy_task_due"),
             models.Index(fields=["callable"], name="sisy_task_callable"),
         ]
 
