@@ -7,6 +7,7 @@ import pytest
 from sisy import scheduler
 from sisy.models import Run, Task
 from tests.faults import invariants
+from tests.project.shop import ledger
 from tests.project.shop.rows import NOON, at, claim, end, every_minute, put_in, stored, tick_and_claim
 
 pytestmark = pytest.mark.django_db
@@ -98,3 +99,21 @@ def test_an_end_without_a_reason_or_a_line(sound: Run) -> None:
     assert found(log=2 * said) == ["I5"]
     put_in(sound, reason="")
     assert found(log=said) == ["I5"]
+
+
+HALF = '{"kind": "end", "userdata": {"n": 0.'
+WHOLE = '{"kind": "begin", "userdata": {"n": 1}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (WHOLE + "\n", {"kind": "begin", "userdata": {"n": 1}}),
+        (HALF + WHOLE + "\n", {"kind": "begin", "userdata": {"n": 1}}),
+        ('{"kin{"ki' + WHOLE, {"kind": "begin", "userdata": {"n": 1}}),
+        (HALF, None),
+        ("\n", None),
+    ],
+)
+def test_a_writer_that_was_killed_within_a_line_spoils_no_other(line: str, expected: dict[str, Any] | None) -> None:
+    assert ledger.parsed(line) == expected
