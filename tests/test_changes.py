@@ -1,5 +1,7 @@
 """Statements that the ORM does not have, on each database: many changed rows, many new rows, several questions."""
 
+import contextlib
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -7,12 +9,13 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.signals import post_init, post_save
 from django.utils import timezone
 
-from sisy.models import Run, Task, task_with_callable
+from sisy.models import Run, Task, Worker, task_with_callable
 from sisy.models.entry import prepare
 from sisy.rows.changes import write_each
 from sisy.rows.glance import Glance
 from sisy.rows.inserts import copies, insert, insert_both, insert_many, new
 from sisy.rows.reading import read
+from sisy.transitions import planning
 from tests.project.shop import chores
 
 pytestmark = pytest.mark.django_db
@@ -238,31 +241,66 @@ def test_receivers_hear_of_each_row_that_is_read():
 # A task and its first run ---------------------------------------------------------------------------------------------
 
 
-def test_a_task_that_runs_at_once_is_one_statement_where_the_database_can(django_assert_num_queries):
-    with django_assert_num_queries(1 if connection.vendor == "postgresql" else 4):  # two, and a savepoint around them
+on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="one statement on PostgreSQL only")
+
+
+@on_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_task_that_runs_at_once_is_one_statement(django_assert_num_queries):
+    with django_assert_num_queries(1):
         Task.run_once(chores.nothing, userdata={"n": 1})
+    assert Run.objects.get().task == Task.objects.get()
 
 
-def test_a_task_and_its_run_refer_to_each_other():
+@pytest.mark.parametrize("within", [contextlib.nullcontext, transaction.atomic])
+@pytest.mark.django_db(transaction=True)
+def test_a_task_and_its_run_refer_to_each_other(within):
     userdata = {"text": AWKWARD, "n": 1.5}
-    task = Task.run_once(chores.nothing, userdata=userdata, label="it's %s", timeout=90.25, queue="a")
+    with within():
+        task = Task.run_once(chores.nothing, userdata=userdata, label="it's %s", timeout=90.25, queue="a")
     run = Run.objects.select_related("task").get()
     assert (run.task, run.label, run.queue, run.status) == (task, "it's %s", "a", "READY")
     assert run.task.userdata == task.userdata == userdata
     assert (run.task.timeout, run.task.created_at) == (timedelta(seconds=90.25), task.created_at)
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="one statement on PostgreSQL only")
+@on_postgresql
+@pytest.mark.django_db(transaction=True)
 def test_neither_is_there_when_one_is_refused():
     task = task_with_callable(chores.nothing, wait_for_schedule=False)
-    task.save()
-    twin = task_with_callable(chores.nothing, wait_for_schedule=False)
-    prepare(twin, now=NOW)
-    run = twin.unsaved_run(now=NOW)
+    prepare(task, now=NOW)
+    run = task.unsaved_run(now=NOW)
     run.status = "nonsense"
-    with pytest.raises(IntegrityError), transaction.atomic():
-        insert_both(twin, run, link="task", using=None)
-    assert list(Task.objects.all()) == [task]
+    with pytest.raises(IntegrityError):
+        insert_both(task, run, link="task", using=None)
+    assert not Task.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_that_is_refused_leaves_the_transaction_around_it_in_order(monkeypatch):
+    monkeypatch.setattr(planning, "run_of", lambda task, **more: run_of(task, **more, status="nonsense"))
+    with transaction.atomic():
+        Worker.objects.create(id=uuid.uuid4(), pid=1, concurrency=1, started_at=NOW, seen_at=NOW)
+        with pytest.raises(IntegrityError):
+            Task.run_once(chores.nothing)
+        assert Worker.objects.count() == 1
+    assert (Worker.objects.count(), Task.objects.count()) == (1, 0)
+
+
+def run_of(task, *, slot, now, status):
+    return Run(task=task, slot=slot, run_after=now, enqueued_at=now, label=task.label, status=status)
+
+
+@on_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_task_can_be_created_in_a_transaction_that_is_managed_by_hand():
+    transaction.set_autocommit(False)
+    try:
+        Task.run_once(chores.nothing)
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert Run.objects.count() == 1
 
 
 def test_an_instance_that_was_made_quickly_is_as_the_constructor_makes_it():

@@ -41,7 +41,9 @@ def insert(row: Model, *, using: str | None) -> None:
 
 
 def insert_both(row: Model, other: Model, *, link: str, using: str | None) -> bool:
-    """Insert a new row, and one that refers to it, in one statement, which needs no transaction around it.
+    """Insert a new row, and one that refers to it, in one statement, which commits by itself.
+
+    Within somebody's transaction it is not done: a failure would need a savepoint to leave that one in order.
 
     Args:
         row: the first one; its key is set.
@@ -55,6 +57,8 @@ def insert_both(row: Model, other: Model, *, link: str, using: str | None) -> bo
     using = using or router.db_for_write(type(row), instance=row)
     connection = connections[using]
     if connection.vendor != "postgresql" or row.pk is not None or using != router.db_for_write(type(other)):
+        return False
+    if connection.in_atomic_block or not connection.get_autocommit():
         return False
     if _is_special(type(row)) or _is_special(type(other)):
         return False

@@ -34,9 +34,12 @@ def alias() -> str:
 
 _BY_INDEX: Final = "SELECT " + ", ".join(
     f"set_config('{name}', 'off', true)"
-    for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
+    for name in ("enable_seqscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
 )
-"""PostgreSQL: look rows up by indexes, in this transaction; where there is another way only, don't compile it first."""
+"""PostgreSQL: look rows up by indexes, in this transaction; where there is another way only, don't compile it first.
+
+Bitmaps stay: several slots of many tasks are several parts of an index. Without sorting, none serves what is ordered.
+"""
 
 
 @contextmanager

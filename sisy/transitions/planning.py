@@ -230,7 +230,7 @@ def _taken_slots(planned: Sequence[tuple["Task", policy.Plan]]) -> set[Slot]:
             by_slot[slot].append(task.pk)
     if not by_slot:
         return set()
-    if len(by_slot) > 50:  # many slots: one range is cheaper to plan than fifty conditions
+    if len(by_slot) > 5:  # one range is cheaper than many conditions
         wanted = Q(task__among={task.pk for task, _ in planned}, slot__gte=min(by_slot), slot__lte=max(by_slot))
     else:
         for slot, keys in by_slot.items():
