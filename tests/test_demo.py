@@ -270,6 +270,9 @@ def has_ticked(log: str) -> bool:
 def set_up(start: Callable[..., Process], project: dict[str, str]) -> None:
     setup = start(*MANAGE, "setup", **project)
     assert setup.wait() == 0, setup.output
+    pause = "from sisy.models import Task; Task.objects.get(label='Audit the samples').pause()"
+    paused = start(*MANAGE, "shell", "-c", pause, **project)  # it takes longer than honcho waits for a worker to drain
+    assert paused.wait() == 0, paused.output
 
 
 def test_a_worker_is_given_the_time_that_it_takes_to_drain() -> None:

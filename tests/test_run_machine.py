@@ -36,6 +36,7 @@ from sisy import executor, maintenance, policy, realignment, scheduler, signals
 from sisy.errors import Cancelled, InvalidSchedule, InvalidTime, Retry, Skip, TaskExhausted, TaskParked
 from sisy.models import Run, Task, task_with_callable
 from sisy.rows import run as run_rows
+from sisy.rows.glance import Glance
 from sisy.transitions import claims, endings, returns
 from tests.project.shop import chores
 from tests.project.shop.rows import put_in
@@ -63,6 +64,12 @@ workers = st.sampled_from([0, 1, 2])
 any_one = st.integers(0, 1_000)  # an index into whatever there is
 
 
+class WrittenAnew(Glance):
+    def take(self, *, using: str) -> list[Any]:
+        self._written.clear()
+        return super().take(using=using)
+
+
 class Machine(RuleBasedStateMachine):
     """sisy and the model, side by side."""
 
@@ -83,6 +90,8 @@ class Machine(RuleBasedStateMachine):
         self.context.enter_context(mock.patch.object(maintenance, "_ROUNDS_EVERY", timedelta(0)))  # a tick does all
         self.context.enter_context(mock.patch.object(realignment, "realign_some"))
         self.context.enter_context(mock.patch.object(realignment, "DatabaseNow", self.database_now))
+        # What a tick asks is written down once, here with the clock's value in it: look at the clock each time.
+        self.context.enter_context(mock.patch.object(scheduler, "_GLANCE", WrittenAnew(scheduler._questions)))
         self.context.callback(signals.runs_changed.disconnect, self.hear, dispatch_uid="machine")
         signals.runs_changed.connect(self.hear, dispatch_uid="machine")
         self.transaction = transaction.atomic()
