@@ -54,7 +54,7 @@ def test_a_run_started_elsewhere_appears_moves_and_goes_without_a_reload(
         climbing(until_file)
         page.wait_for_selector("#sisy-running >> text=Climb", timeout=SOON)
         assert time.monotonic() - began < POLLING
-        until(page, "/step [3-9]/.test(document.querySelector('#sisy-running').innerText)")
+        until(page, "/step ([3-9]|\\d\\d)/.test(document.querySelector('#sisy-running').innerText)")
         assert page.evaluate("document.activeElement.tagName") == "A"  # merged, not replaced: focus stays
         until_file.touch()
         page.wait_for_selector("#sisy-running >> text=Nothing runs", timeout=SOON)
@@ -228,7 +228,7 @@ def test_a_visitor_watches_the_own_job_and_nobody_elses(
     run = climbing(until_file)
     with open_page() as page:
         page.goto(f"/export/{run.pk}/")
-        until(page, "/step [3-9]/.test(document.body.innerText)")
+        until(page, "/step ([3-9]|\\d\\d)/.test(document.body.innerText)")
         address = page.get_attribute(".sisy-job", "data-sisy-url")
         until_file.touch()
         page.wait_for_selector("text=done: at the top", timeout=SOON)
