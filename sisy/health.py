@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from django.db.models import CharField, Count, DateTimeField, Min, QuerySet, Value
 from django.db.models.functions import Cast
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, ngettext_lazy
 
 from sisy import conf
 from sisy.models import Heartbeat, Run, RunStatus, Task, Worker
@@ -28,6 +28,34 @@ _LATE_SLOTS: Final = timedelta(seconds=60)  # on top of an interval: a due task 
 _LATE_RUNS: Final = timedelta(seconds=300)  # a ready run that waited this long finds no free slot
 _PROCESSES: Final = 1000  # heartbeats that are looked at: the newest
 _CLOCKS_AGREE: Final = timedelta(seconds=2)
+
+_COUNTED: Final = (
+    (
+        "lost",
+        ngettext_lazy(
+            "%(count)s run was LOST within a day: its worker died. Look for what killed it.",
+            "%(count)s runs were LOST within a day: their workers died. Look for what killed them.",
+            "count",
+        ),
+    ),
+    (
+        "missed",
+        ngettext_lazy(
+            "Once within a day slots passed while nothing ticked; see the MISSED run.",
+            "%(count)s times within a day slots passed while nothing ticked; see the MISSED runs.",
+            "count",
+        ),
+    ),
+    (
+        "parked",
+        ngettext_lazy(
+            "%(count)s task is set aside because of an error in its row; see the task's error.",
+            "%(count)s tasks are set aside because of an error in their rows; see each task's error.",
+            "count",
+        ),
+    ),
+)
+"""What is wrong as soon as there is one: by the name of the count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,37 +329,9 @@ def _about_rows(health: Health) -> Iterator[Problem]:
             else _("This host's clock is %(time)s behind the database's. Have both keep time by NTP.")
         )
         yield Problem(level="warning", code="clocks-differ", text=text % {"time": duration(abs(difference))})
-    for count, code, text in (
-        (
-            health.lost,
-            "lost",
-            ngettext(
-                "%(count)s run was LOST within a day: its worker died. Look for what killed it.",
-                "%(count)s runs were LOST within a day: their workers died. Look for what killed them.",
-                health.lost,
-            ),
-        ),
-        (
-            health.missed,
-            "missed",
-            ngettext(
-                "Once within a day slots passed while nothing ticked; see the MISSED run.",
-                "%(count)s times within a day slots passed while nothing ticked; see the MISSED runs.",
-                health.missed,
-            ),
-        ),
-        (
-            health.parked,
-            "parked",
-            ngettext(
-                "%(count)s task is set aside because of an error in its row; see the task's error.",
-                "%(count)s tasks are set aside because of an error in their rows; see each task's error.",
-                health.parked,
-            ),
-        ),
-    ):
-        if count:
-            yield Problem(level="warning", code=code, text=text % {"count": count})
+    for code, sentence in _COUNTED:
+        if count := getattr(health, code):
+            yield Problem(level="warning", code=code, text=sentence % {"count": count})
 
 
 def ago(age: timedelta) -> str:

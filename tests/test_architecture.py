@@ -21,7 +21,7 @@ FLOORS = {
         "messages conf signals"
     ),
     "rows": (
-        "rows rows.clock rows.outage rows.changes rows.reading rows.inserts rows.lookups rows.glance "
+        "rows rows.clock rows.outage rows.literals rows.changes rows.reading rows.inserts rows.lookups rows.glance "
         "rows.indexes rows.process rows.run rows.tasks rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
         "transitions.returns models.columns models.timing models.checking models.entry models.queries models.task "

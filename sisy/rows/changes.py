@@ -4,14 +4,14 @@ The transitions call it for rows that they have locked. bulk_update writes a CAS
 which takes longer to build and to plan than to execute; bulk_create(update_conflicts=True) sends every column there is.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any, Final
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, JSONField, Model
+
+from sisy.rows.literals import array, stored
 
 _MOST_ROWS: Final = 500  # in one statement
 
@@ -57,9 +57,7 @@ def _join_arrays(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields:
     casts = ", ".join(f"%s::{field.cast_db_type(connection)}[]" for field, _ in arrays)
     names = ", ".join(quote(str(field.column)) for field, _ in arrays)
     for field, values in arrays:
-        if isinstance(field, JSONField):
-            values = [None if value is None else json.dumps(value, cls=field.encoder) for value in values]
-        parameters.append(array(values) or [field.get_db_prep_save(value, connection) for value in values])
+        parameters.append(array([stored(value, field, connection) for value in values]))
     table = quote(rows[0]._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -67,26 +65,6 @@ def _join_arrays(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields:
             f"FROM unnest({casts}) AS v({names}) WHERE r.{quote(str(key.column))} = v.{quote(str(key.column))}",
             parameters,
         )
-
-
-def array(values: Sequence[Any]) -> str | None:
-    """Return whole numbers, texts or aware instants as PostgreSQL's text of an array, None if they are something else.
-
-    psycopg would look at each value to find its type, and quote it by itself.
-    """
-    kinds = {type(value) for value in values} - {type(None)}
-    as_text = _AS_TEXT.get(kinds.pop()) if len(kinds) == 1 else None
-    if as_text is None:
-        return None
-    return "{" + ",".join(["NULL" if value is None else as_text(value) for value in values]) + "}"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-_AS_TEXT: Final[dict[type, Callable[[Any], str]]] = {int: str, datetime: datetime.isoformat, str: _quoted}
 
 
 def _repeat(connection: BaseDatabaseWrapper, rows: Sequence[Model], fields: Columns) -> None:

@@ -14,8 +14,11 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, JSONField, Model
 from django.db.models.base import ModelState
-from django.db.models.signals import post_init, post_save, pre_init, pre_save
+from django.db.models.signals import post_save, pre_save
 from django.utils.duration import duration_iso_string
+
+from sisy.rows.literals import array, stored
+from sisy.rows.reading import is_constructed
 
 Columns = Sequence["Field[Any, Any]"]
 M = TypeVar("M", bound=Model)
@@ -83,7 +86,7 @@ def new(model: type[M], **values: Any) -> M:
         model: one of ours.
         values: by attribute; the other columns get their defaults.
     """
-    if model.__init__ is not Model.__init__ or any(signal.has_listeners(model) for signal in (pre_init, post_init)):
+    if is_constructed(model):
         return model(**values)
     instance = model.__new__(model)
     constants, made = _defaults(model)
@@ -111,7 +114,7 @@ def insert_many(rows: Sequence[Model], *, using: str, different: Collection[str]
     fields = _fields(model)
     varying = [field for field in fields if (_varies(field, rows) if different is None else field.name in different)]
     common = [field for field in fields if field not in varying]
-    values = [[_value(connection, row, field) for field in varying] for row in rows]
+    values = [[stored(row.__dict__[field.attname], field, connection) for field in varying] for row in rows]
     names = tuple(field.name for field in varying)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -152,15 +155,8 @@ def _varies(field: "Field[Any, Any]", rows: Sequence[Model]) -> bool:
 def _as_table(connection: BaseDatabaseWrapper, values: list[list[Any]]) -> list[Any]:
     """Return the values of the varying columns as parameters: an array for each column, or one JSON text."""
     if connection.vendor == "postgresql":
-        return [list(column) for column in zip(*values, strict=True)] or [[0] * len(values)]
+        return [array(column) for column in zip(*values, strict=True)] or [[0] * len(values)]
     return [json.dumps(values)]
-
-
-def _value(connection: BaseDatabaseWrapper, row: Model, field: "Field[Any, Any]") -> Any:
-    value = row.__dict__[field.attname]
-    if isinstance(field, JSONField):
-        return None if value is None else json.dumps(value, cls=field.encoder)
-    return field.get_db_prep_save(value, connection)
 
 
 def _is_special(model: type[Model]) -> bool:

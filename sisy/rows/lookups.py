@@ -11,6 +11,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Lookup
 from django.db.models.sql.compiler import SQLCompiler
 
+from sisy.rows.literals import array
+
 
 class Among(Lookup):
     """The column is one of these whole numbers; no more than a thousand."""
@@ -25,6 +27,5 @@ class Among(Lookup):
             raise EmptyResultSet
         column, parameters = self.process_lhs(compiler, connection)
         if connection.vendor == "postgresql":
-            kind, array = self.lhs.output_field.rel_db_type(connection), f"{{{','.join(map(str, keys))}}}"
-            return f"{column} = ANY(%s::{kind}[])", [*parameters, array]
+            return f"{column} = ANY(%s::{self.lhs.output_field.rel_db_type(connection)}[])", [*parameters, array(keys)]
         return f"{column} IN ({', '.join(['%s'] * len(keys))})", [*parameters, *keys]

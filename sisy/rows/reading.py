@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import JSONField, Model, QuerySet
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
@@ -29,46 +30,52 @@ class _Columns(NamedTuple):
         sql: what to select.
         names: the attributes for which they are.
         documents: those that hold JSON, with the decoder.
-        converters: by attribute, what makes Python's value of the database's.
+        converters: for an attribute, what makes Python's value of the database's, and the column that it asks for.
     """
 
     sql: str
     names: tuple[str, ...]
     documents: tuple[tuple[str, type[json.JSONDecoder] | None], ...]
-    converters: tuple[tuple[str, Callable[[Any], Any]], ...]
+    converters: tuple[tuple[str, Callable[[Any, Any, Any], Any], Any], ...]
 
 
 def read(rows: QuerySet[M], *, only: Collection[str] = ()) -> list[M]:
-    """Return the instances of a queryset; by the ORM where somebody wants to hear of each.
+    """Return the instances of a queryset; by the ORM where somebody wants to hear of each, or more is asked.
 
     Args:
-        rows: of a model of ours; without annotations.
-        only: names of columns; the others are loaded when somebody asks. None: all that the queryset has.
+        rows: of a model of ours.
+        only: names of columns; the others are loaded when somebody asks. Empty: all that the queryset has.
     """
-    model = rows.model
-    if model.__init__ is not Model.__init__ or any(signal.has_listeners(model) for signal in (pre_init, post_init)):
+    asks_more = rows.query.annotations or rows.query.deferred_loading[0]
+    if asks_more or is_constructed(rows.model):
         return list(rows.only(*only) if only else rows)
-    columns = _columns(model, rows.db, frozenset(only))
+    columns = _columns(rows.model, rows.db, frozenset(only))
     try:
         statement, parameters = rows.values_list("pk").query.get_compiler(rows.db).as_sql()
     except EmptyResultSet:
         return []
-    with connections[rows.db].cursor() as cursor:
+    connection = connections[rows.db]
+    with connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns.sql} FROM {statement.partition(' FROM ')[2]}", parameters)  # noqa: S608 - its own
-        return [_instance(model, row, columns, rows.db) for row in cursor.fetchall()]
+        return [_instance(rows.model, row, columns, connection) for row in cursor.fetchall()]
 
 
-def _instance(model: type[M], row: tuple[Any, ...], columns: _Columns, using: str) -> M:
+def is_constructed(model: type[Model]) -> bool:
+    """Tell whether instances have to go through the model's constructor: it is special, or somebody hears of each."""
+    return model.__init__ is not Model.__init__ or any(s.has_listeners(model) for s in (pre_init, post_init))
+
+
+def _instance(model: type[M], row: tuple[Any, ...], columns: _Columns, connection: BaseDatabaseWrapper) -> M:
     """Return an instance that holds these values: as Model.from_db, and as Task's, which keeps what was loaded."""
     values = dict(zip(columns.names, row, strict=True))
     for name, decoder in columns.documents:
         text = values[name]
         values[name] = _EMPTY[text]() if text in _EMPTY else json.loads(text, cls=decoder)
-    for name, converted in columns.converters:
-        values[name] = converted(values[name])
+    for name, converter, column in columns.converters:
+        values[name] = converter(values[name], column, connection)
     instance = model.__new__(model)
     state = ModelState()
-    state.adding, state.db = False, using
+    state.adding, state.db = False, connection.alias
     instance.__dict__.update(values, _state=state)
     if hasattr(model, "_loaded"):
         instance.__dict__["_loaded"] = values
@@ -79,20 +86,14 @@ def _instance(model: type[M], row: tuple[Any, ...], columns: _Columns, using: st
 def _columns(model: type[Model], using: str, only: frozenset[str]) -> _Columns:
     connection, table = connections[using], model._meta.db_table
     fields = [f for f in model._meta.concrete_fields if not only or f.primary_key or f.name in only]
-    quote, converters = connection.ops.quote_name, list[tuple[str, Callable[[Any], Any]]]()
+    quote, converters = connection.ops.quote_name, list[tuple[str, Callable[[Any, Any, Any], Any], Any]]()
     for field in fields:
         column = field.get_col(table)
         own = [] if isinstance(field, JSONField) else column.get_db_converters(connection)
-        for converter in (*connection.ops.get_db_converters(column), *own):
-            bound = functools.partial(_converted, converter, column, connection.alias)
-            converters.append((field.attname, bound))
+        converters += [(field.attname, step, column) for step in (*connection.ops.get_db_converters(column), *own)]
     return _Columns(
         sql=", ".join(f"{quote(table)}.{quote(str(field.column))}" for field in fields),
         names=tuple(field.attname for field in fields),
         documents=tuple((field.attname, field.decoder) for field in fields if isinstance(field, JSONField)),
         converters=tuple(converters),
     )
-
-
-def _converted(converter: Callable[[Any, Any, Any], Any], column: Any, using: str, value: Any) -> Any:
-    return converter(value, column, connections[using])

@@ -30,7 +30,7 @@ def readable(rows: "QuerySet[Task]") -> "tuple[list[Task], dict[int, str]]":
         February in SQLite, an infinite date in PostgreSQL.
     """
     try:
-        return (list(rows) if rows.query.annotations or rows.query.deferred_loading[0] else read(rows)), {}
+        return read(rows), {}
     except UNREADABLE:
         tasks, errors = list["Task"](), dict[int, str]()
     for key in list(rows.values_list("pk", flat=True)):

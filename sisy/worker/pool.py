@@ -203,15 +203,18 @@ class Pool:
         """Whether one thread is enough for all slots, unless a function takes longer than most have."""
         return self._typical_seconds < _QUICK_SECONDS
 
+    @property
+    def _is_some_ready(self) -> bool:
+        """Whether a run waits for a slot and one is free."""
+        return bool(self._backlog) and len(self._flights) < self.concurrency
+
     def _may_take(self) -> bool:
-        """Whether a thread that has nothing to do may take the next run."""
-        if not self._backlog or len(self._flights) >= self.concurrency:
-            return False
-        return not self._is_quick or self._lead is None or self._lead.age > _LONG_SECONDS
+        """Whether a thread that has nothing to do may take the next run: not while a quick one is about to end."""
+        return self._is_some_ready and (not self._is_quick or self._lead is None or self._lead.age > _LONG_SECONDS)
 
     def _wait(self) -> None:
         """Wait for a change; one thread looks by itself whether a quick function turns out to be a long one."""
-        if self._somebody_watches or not self._is_quick or not self._backlog or len(self._flights) >= self.concurrency:
+        if self._somebody_watches or not self._is_some_ready:
             self._changed.wait()
             return
         self._somebody_watches = True
