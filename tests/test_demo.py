@@ -113,7 +113,7 @@ def free_port() -> int:
 def test_tasks_run_at_once_and_the_pages_can_be_looked_at(start: Callable[..., Process]) -> None:
     port = free_port()
     demo = start(*DEMO, "--port", str(port), REDIS_URL="redis://nowhere.invalid")
-    demo.wait_for_output("Sample the machine")
+    demo.wait_for_output("SUCCESSFUL  Sample the machine")
     used = psutil.Process(demo.pid).cpu_times()
     assert used.user + used.system < 5  # seconds; not on the clock, which counts what else the machine has to do
     assert f"open http://127.0.0.1:{port}/" in demo.output

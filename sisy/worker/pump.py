@@ -247,6 +247,9 @@ class Pump:
             now=timezone.now(),
             lacking=lacking,
         )
+        if self._stopping.is_set():  # it was told so during the claim: others can have them now
+            self._give_back(runs)
+            return 0
         if runs:
             self.pool.offer(runs, message=message)
         full = len(runs) == room

@@ -10,6 +10,7 @@ import pytest
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.faults.stage import EACH_SECOND, LONG, QUICK, Settled, run_of, wait_for_begin, wait_for_end_of
 from tests.flow import tasks as flow_tasks
+from tests.flow.freezing import freeze
 from tests.flow.processes import Process, wait_for, wait_for_ends, wait_for_workers
 from tests.project.shop import ledger, tasks
 
@@ -27,7 +28,7 @@ def test_a_heartbeat_that_stood_still_catches_up_without_a_burst(
     wait_for_workers(worker)
     task_with_callable(tasks.note, label="scheduled", schedule=EACH_SECOND).save()
     wait_for_ends(1, label="scheduled")
-    beat.send(signal.SIGSTOP)
+    freeze(beat)
     time.sleep(4)
     beat.send(signal.SIGCONT)
     slot = Run.objects.filter(label="scheduled").latest("slot").slot
@@ -47,8 +48,7 @@ def test_everything_sleeps_for_longer_than_the_lease(
     Task.run_once(flow_tasks.wait_for_file, {"file": str(free)}, label="slept through")
     wait_for_begin(1, label="slept through")
     wait_for_ends(2, label="scheduled")
-    sisy.send(signal.SIGSTOP)
-    time.sleep(0.2)
+    freeze(sisy)
     slot = Run.objects.filter(label="scheduled").latest("slot").slot
     time.sleep(2 * QUICK["LEASE"])
     sisy.send(signal.SIGCONT)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.flow import tasks as flow_tasks
+from tests.flow.freezing import freeze
 from tests.flow.processes import Process, wait_for, wait_for_workers
 from tests.project.shop import ledger, tasks
 
@@ -54,24 +55,23 @@ def test_runs_of_a_killed_worker_follow_their_policy(manage: Callable[..., Proce
 
 
 def test_what_a_killed_worker_had_claimed_and_not_started_is_always_handed_out_again(
-    manage: Callable[..., Process], tmp_path: Path
+    manage: Callable[..., Process],
 ) -> None:
     victim = manage("sisy_worker", "--concurrency", "1", layer="none", settings=SETTINGS)
     Task.bulk_run_once(tasks.note, [{"n": n} for n in range(30)], label="quick")  # from now on it claims ahead
     wait_for(lambda: Run.objects.filter(status=RunStatus.SUCCESSFUL).count() == 30, what="the quick runs")
     once = {"schedule": "@once", "iterations": 1, "at_most_once": True}
-    slow = Task.new(flow_tasks.wait_for_file, userdata={"file": str(tmp_path / "never")}, label="slow", **once)
-    Task.objects.bulk_create([slow, *(Task.new(tasks.note, label="claimed", **once) for _ in range(5))])
-    wait_for_begin(label="slow")
-    victim.kill()  # within the half second after which it would have given them back
+    killer = Task.new(flow_tasks.kill_worker, label="killer", **once)
+    Task.objects.bulk_create([killer, *(Task.new(tasks.note, label="claimed", **once) for _ in range(5))])
+    assert victim.wait() == -signal.SIGKILL
     claimed = Run.objects.filter(label="claimed", status=RunStatus.RUNNING).count()
     other = manage("sisy_worker", layer="none", settings=SETTINGS)
     wait_for(lambda: not Run.objects.active().exists(), what="the end of all runs")
     assert other.stop() == 0
-    assert claimed == 5, "the test came too late to prove anything"
+    assert claimed == 5
     assert {run.status for run in Run.objects.filter(label="claimed")} == {RunStatus.SUCCESSFUL}
     assert len(ledger.lines(kind="begin", label="claimed")) == 5
-    assert Run.objects.get(label="slow").status == RunStatus.LOST
+    assert Run.objects.get(label="killer").status == RunStatus.LOST
 
 
 def test_a_run_that_kills_its_workers_is_given_up(manage: Callable[..., Process]) -> None:
@@ -96,7 +96,7 @@ def test_a_worker_that_wakes_up_after_its_lease_writes_over_nothing(
     Task.run_once(flow_tasks.wait_for_file, {"file": str(free)}, label="slept through")
     Task.run_once(flow_tasks.wait_for_file, {"file": str(free)}, label="lost", at_most_once=True)
     wait_for_begin(2)
-    sleeper.send(signal.SIGSTOP)
+    freeze(sleeper)
     other = manage("sisy_worker", layer="none", settings={**SETTINGS, "LEASE": 1})
     wait_for(lambda: Run.objects.get(label="lost").status == RunStatus.LOST, what="the end of the lease")
     wait_for_begin(2, label="slept through")
