@@ -385,6 +385,25 @@ def test_stopping_hands_back_at_once_what_has_not_started(start_engine: StartEng
     assert Run.objects.get(label__endswith="wait_for_file").status == RunStatus.SUCCESSFUL
 
 
+def test_what_a_claim_brings_after_the_order_to_stop_is_given_back(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claims.claim
+    engine = start_engine()
+
+    def claim_while_being_stopped(**options: Any) -> list[Run]:
+        runs = claim(**options)
+        if runs:
+            engine.stop()
+        return runs
+
+    monkeypatch.setattr(claims, "claim", claim_while_being_stopped)
+    Task.bulk_run_once(tasks.note, [{}, {}])
+    assert engine.drained.wait(10)
+    assert Run.objects.filter(status=RunStatus.READY, claim=None, crashes=0).count() == 2
+    assert not ledger.lines()
+
+
 def test_runs_claimed_ahead_are_given_back_when_a_slow_one_has_the_slot(start_engine: StartEngine, free: Path) -> None:
     engine = start_engine(concurrency=1)
     Task.bulk_run_once(tasks.note, [{"n": n} for n in range(30)])
