@@ -20,6 +20,7 @@ _HEADINGS: Final = {
     "idle": "Idle: schedules of which none is due",
     "growth": "Growth: the same work beside more and more rows",
     "memory": "Memory of one worker process, MiB",
+    "dashboard": "Dashboard: the overview read from the database, and a burst while many have it open",
 }
 _COLUMNS: Final = {
     "rate": "jobs/s",
@@ -33,7 +34,13 @@ _COLUMNS: Final = {
     "max": "max",
     "alone": "alone, jobs/s",
     "beside_slow": "beside slow, jobs/s",
+    "beside_dashboards": "beside dashboards, jobs/s",
     "share": "share, %",
+    "fetches": "fetches/s",
+    "server_ms": "server, ms",
+    "queries": "queries",
+    "page_kb": "page, KiB",
+    "script_kb": "script, KiB",
     "started": "started",
     "first": "first",
     "median": "median",

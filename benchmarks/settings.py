@@ -15,6 +15,11 @@ NAME = os.environ["BENCHMARK_CONTENDER"]
 APPS = {
     "sisy": ["channels", "sisy"],
     "sisy_sqlite": ["channels", "sisy"],
+    "sisy_watched": [
+        "channels",
+        "sisy",
+        *(f"django.contrib.{app}" for app in ("admin", "auth", "contenttypes", "sessions", "messages", "staticfiles")),
+    ],
     "celery": ["django_celery_beat"],
     "django_ox": ["django_ox"],
 }
@@ -42,7 +47,7 @@ if NAME == "sisy_sqlite":  # what docs/howto/databases.rst recommends
             "timeout": 20,
         },
     }
-if NAME == "sisy":
+if NAME in ("sisy", "sisy_watched"):
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -52,6 +57,32 @@ if NAME == "sisy":
     # Published messages know neither prefixes nor database numbers: channels that nobody else here listens to.
     channel = f"sisy-benchmarks{stores.RUN}"
     SISY = {"HEARTBEAT_CHANNEL": f"{channel}.heartbeat", "RUN_CHANNEL": f"{channel}.run"}
+if NAME == "sisy_watched":  # what `django-admin startproject` writes
+    ROOT_URLCONF = "benchmarks.site"
+    ALLOWED_HOSTS = ["127.0.0.1"]
+    STATIC_URL = "static/"
+    MIDDLEWARE = [
+        "django.middleware.security.SecurityMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    ]
+    TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+            "OPTIONS": {
+                "context_processors": [
+                    "django.template.context_processors.request",
+                    "django.contrib.auth.context_processors.auth",
+                    "django.contrib.messages.context_processors.messages",
+                ]
+            },
+        }
+    ]
 if NAME == "django_ox":
     DATABASES["default"]["CONN_MAX_AGE"] = 60  # what its documentation advises
     TASKS = {

@@ -53,12 +53,14 @@ class Stage:
         self._python = python
         self._directory = Path(tempfile.mkdtemp(prefix=f"sisy-benchmark-{name}-"))
         self._effects = self._directory / "effects"
+        self._fetches = self._directory / "fetches"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {
             **os.environ,
             **environment,
             effects.VARIABLE: str(self._effects),
             "BENCHMARK_CONTENDER": name,
+            "BENCHMARK_FETCHES": str(self._fetches),
             "BENCHMARK_DIRECTORY": str(self._directory),
             "BENCHMARK_RUN": f"_{secrets.token_hex(4)}",
             "PYTHONPATH": str(environments.ROOT),
@@ -76,6 +78,7 @@ class Stage:
         """End all processes and start from empty stores; make the schedules that a work needs."""
         self.stop()
         self._effects.unlink(missing_ok=True)
+        self._fetches.unlink(missing_ok=True)
         self._environment.pop(side.PLAN_VARIABLE, None)
         self.call("reset")
         if plan is not None:
@@ -116,6 +119,21 @@ class Stage:
     def start_schedulers(self, *, interval: float = 60) -> None:
         """Start what looks after its schedules, beside the workers."""
         self.start(self.call("schedulers", interval=interval))
+
+    def open_dashboards(self, count: int, *, patience: float = 60) -> None:
+        """Start a web server and browsers that have the overview open; wait until each has fetched it, and is quiet."""
+        self.start(self.call("watchers", count=count))
+        deadline = time.monotonic() + patience
+        while self.fetches() < count:
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise ContenderError(f"{self.fetches()} of {count} dashboards were open after {patience:g} s")
+            time.sleep(_GLANCE)
+        self.wait_until_idle()
+
+    def fetches(self) -> int:
+        """Return how often open dashboards have fetched something."""
+        return self._fetches.stat().st_size // 8 if self._fetches.exists() else 0
 
     def wait(self, count: int, *, patience: float, until: float | None = None) -> list[Effect]:
         """Wait for effects; return them, also when there are less.
@@ -208,7 +226,7 @@ class Stage:
             yield from _family_of(process.pid)
 
 
-_DJANGO: Final = ("sisy", "sisy_sqlite", "celery", "django_ox")
+_DJANGO: Final = ("sisy", "sisy_sqlite", "sisy_watched", "celery", "django_ox")
 
 
 def _family_of(pid: int) -> list[psutil.Process]:

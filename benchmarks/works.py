@@ -36,6 +36,8 @@ class Sizes:
         tasks: schedules for growth.
         memory: runs after which to look at a worker's memory.
         mixed: fast jobs beside the slow ones.
+    pages: times that the overview is asked for; its history is the largest of `history`.
+    viewers: browsers that have the overview open during a burst.
         waits_for_minute: whether boundaries are full minutes, as in real life.
     """
 
@@ -53,12 +55,15 @@ class Sizes:
     tasks: tuple[int, ...] = (100, 10_000, 100_000)
     memory: int = 500_000
     mixed: int = 10_000
+    pages: int = 20
+    viewers: int = 50
     waits_for_minute: bool = True
 
 
 QUICK: Final = Sizes(
     repeats=1, share=0.02, enqueue=20, bulk=100, storm=(50,), storm_seconds=15, accuracy_seconds=3, latency=5, idle=100,
-    idle_seconds=2, history=(0, 200), tasks=(10,), memory=200, mixed=100, waits_for_minute=False,
+    idle_seconds=2, history=(0, 200), tasks=(10,), memory=200, mixed=100, pages=2, viewers=3,
+    waits_for_minute=False,
 )  # fmt: skip
 """Sizes that only show whether the benchmarks still work."""
 
@@ -252,6 +257,33 @@ def mixed(stage: Stage, sizes: Sizes) -> Iterator[Measurement]:
     yield measurement
 
 
+def dashboard(stage: Stage, sizes: Sizes) -> Iterator[Measurement]:
+    """Measure what the overview costs beside a long history, and what is left of a burst while many have it open."""
+    history = sizes.history[-1]
+    measurement = _measurement(stage, "dashboard", case=f"1,000 tasks, {history:,} runs")
+    stage.fresh(side.Plan(kind="never", count=min(1_000, sizes.idle)))
+    stage.call("add_history", count=history)
+    for name, values in stage.call("overview", repeats=sizes.pages).items():
+        measurement.add(**{name: values[0]})
+    yield measurement
+    count = max(40, int(stage.facts["burst"] * sizes.share))
+    measurement = _measurement(stage, "dashboard", case=f"{count:,} jobs, {sizes.viewers} dashboards")
+    for repeat in range(3 * sizes.repeats):  # the difference is small
+        rates = {}
+        for is_watched in (False, True) if repeat % 2 else (True, False):
+            stage.fresh()
+            stage.call("fill", numbers=list(range(count)), bulk=True)
+            if is_watched:
+                stage.open_dashboards(sizes.viewers)
+            fetches = stage.fetches()
+            found = _start_and_count(stage, measurement, set(range(count)))
+            rates[is_watched] = _rate(found)
+            if is_watched and len(found) > 1:
+                measurement.add(fetches=(stage.fetches() - fetches) / (found[-1].at - found[0].at))
+        measurement.add(alone=rates[False], beside_dashboards=rates[True], share=rates[True] / rates[False] * 100)
+    yield measurement
+
+
 Work = Callable[[Stage, Sizes], Iterator[Measurement]]
 WORKS: Final[dict[str, Work]] = {
     "burst": burst,
@@ -263,6 +295,7 @@ WORKS: Final[dict[str, Work]] = {
     "idle": idle,
     "growth": growth,
     "memory": memory,
+    "dashboard": dashboard,
 }
 
 
@@ -272,13 +305,19 @@ def _measurement(stage: Stage, work: str, *, case: str = "") -> Measurement:
 
 def _burst(stage: Stage, measurement: Measurement, numbers: list[int]) -> None:
     stage.call("fill", numbers=numbers, bulk=stage.facts["has_bulk"])
-    stage.start_workers()
-    found = stage.wait(len(numbers), patience=_PATIENCE)
-    lost, doubled = effects.lost_and_doubled(found, set(numbers))
-    measurement.lost, measurement.doubled = measurement.lost + lost, measurement.doubled + doubled
+    found = _start_and_count(stage, measurement, set(numbers))
     meters = stage.meters()
     if len(found) > 1:
         measurement.add(rate=_rate(found), cpu_ms=meters.cpu / len(found) * 1000, memory=meters.memory)
+
+
+def _start_and_count(stage: Stage, measurement: Measurement, numbers: set[int]) -> list[Effect]:
+    """Start workers for jobs that wait; return the effects once all are done."""
+    stage.start_workers()
+    found = stage.wait(len(numbers), patience=_PATIENCE)
+    lost, doubled = effects.lost_and_doubled(found, numbers)
+    measurement.lost, measurement.doubled = measurement.lost + lost, measurement.doubled + doubled
+    return found
 
 
 def _rate(found: list[Effect]) -> float:

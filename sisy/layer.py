@@ -111,6 +111,11 @@ def hears_changes(layer: object) -> bool:
     return bool(_bells) or not is_local(layer)
 
 
+def has_engine() -> bool:
+    """Tell whether runs are executed in this process."""
+    return bool(_bells)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundTrip:
     """What came of sending this process a message through the channel layer.

@@ -31,7 +31,7 @@ FLOORS = {
     "wire": (
         "sender layer observers worker worker.flight worker.pool worker.lacking worker.pump worker.keeper "
         "worker.ticker worker.engine worker.heartbeat worker.listener worker.supervisor live live.hub "
-        "live.guard live.jobs live.sockets consumers routing"
+        "live.guard live.jobs live.turns live.sockets consumers routing"
     ),
     "doors": "apps checks testing views urls backend admin templatetags management contrib demo",
 }

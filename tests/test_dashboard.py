@@ -1,5 +1,6 @@
 """The overview and live regions: what they show, to whom, at what cost; and what answers when the script asks."""
 
+import math
 import time
 import uuid
 from datetime import timedelta
@@ -12,11 +13,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 import sisy
 from sisy import layer
-from sisy.admin import chart, overview, traceback
+from sisy.admin import chart, live, overview, traceback
 from sisy.admin.overview import Minute
 from sisy.messages import changed
 from sisy.models import Heartbeat, Run, RunStatus, Task, Worker, task_with_callable
@@ -219,6 +220,45 @@ def test_a_survey_is_kept_for_a_moment_unless_this_process_changes_something(adm
         response = admin_client.get(f"{OVERVIEW}fragment/running/")
     assert len(queries) > 2
     assert float(response["Sisy-Age"]) == 0
+
+
+def test_where_runs_are_executed_a_survey_is_kept_although_things_change_all_the_time(admin_client):
+    def bell(_message):
+        pass
+
+    region(admin_client, "health")
+    layer.add_bell(bell)
+    try:
+        layer.publish(changed([1]))
+        with CaptureQueriesContext(connection) as queries:
+            admin_client.get(f"{OVERVIEW}fragment/running/")
+    finally:
+        layer.remove_bell(bell)
+    assert len(queries) == 2  # the session and its user
+
+
+def test_regions_are_rendered_once_for_all_who_see_the_same_of_a_survey(admin_client, monkeypatch):
+    rendered = []
+    render = live.LivePage._render
+    monkeypatch.setattr(
+        live.LivePage, "_render", lambda page, name, *rest: rendered.append(name) or render(page, name, *rest)
+    )
+    run_that_is("RUNNING", label="export")
+    monkeypatch.setattr(overview._kept, "_until", math.inf)
+    survey = overview.read(timezone.now())
+    monkeypatch.setattr(overview._kept, "_survey", survey)
+    address = f"{OVERVIEW}fragment/running+counts/"
+    first, second = admin_client.get(address), admin_client.get(address)
+    assert first.content == second.content
+    assert b"/cancel/" in first.content
+    assert rendered == ["running", "counts"]
+    assert b"/cancel/" not in user_with("view_dashboard", "view_run").get(address).content
+    with translation.override("de"):
+        assert b"Abbrechen" in admin_client.get(address).content
+    assert rendered == ["running", "counts"] * 3
+    monkeypatch.setattr(overview._kept, "_survey", overview.read(timezone.now()))
+    admin_client.get(address)
+    assert rendered == ["running", "counts"] * 4
 
 
 def test_the_round_trip_of_the_layer_is_measured_beside_the_page(admin_client, settings, monkeypatch):

@@ -40,17 +40,18 @@ class Contender(side.Contender):
         "sisy_worker with 8 slots (the default); channels_redis.pubsub.RedisPubSubChannelLayer; the history is kept"
     )
     burst: ClassVar[int] = 20_000
+    database: ClassVar[str] = "sisy"
     has_bulk: ClassVar[bool] = True
     has_seconds: ClassVar[bool] = True
 
     def create(self) -> None:
-        stores.create_database("sisy", lambda: call_command("migrate", verbosity=0))
+        stores.create_database(self.database, lambda: call_command("migrate", verbosity=0))
 
     def reset(self) -> None:
-        stores.reset_database("sisy")
+        stores.reset_database(self.database)
 
     def drop(self) -> None:
-        stores.drop_databases("sisy")
+        stores.drop_databases(self.database)
 
     def enqueue(self, number: int) -> None:
         Task.run_once(job, userdata={"number": number})
@@ -74,7 +75,7 @@ class Contender(side.Contender):
         return [[*DJANGO, "sisy_heartbeat", "--verbosity=0", f"--interval={interval:g}"]]
 
     def transactions(self) -> int | None:
-        return stores.transactions("sisy")
+        return stores.transactions(self.database)
 
     def versions(self) -> dict[str, str]:
         return {**super().versions(), "PostgreSQL": stores.postgresql_version()}

@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.http import HttpRequest
 from django.utils.translation import ngettext
 
+from sisy.admin import overview
 from sisy.admin.shown import short
 from sisy.models import Run, Task
 
@@ -80,6 +81,7 @@ def tell(model_admin: "ModelAdmin[Any]", request: HttpRequest, answers: Iterable
             model_admin.log_change(request, answer.row, _sentence(answer.kind, [answer]))
     for kind, members in groups.items():
         model_admin.message_user(request, _sentence(kind, members), kind.level)
+    overview.forget()  # whoever acts sees what came of it
 
 
 def _sentence(kind: Kind, answers: list[Answer]) -> str:

@@ -1,6 +1,6 @@
 """The overview in the admin: is it alive, what runs, what failed, what comes next; all of it live."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -10,17 +10,18 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, get_script_prefix, path, reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from sisy import health as health_of_sisy
 from sisy.admin import overview, run_verbs, shown
 from sisy.admin.answers import tell
 from sisy.admin.chart import chart
-from sisy.admin.live import LiveAdmin, NotByHand, fragment
+from sisy.admin.live import LiveAdmin, NotByHand, Shared, fragment
 from sisy.admin.plan import schedule_in_words
 from sisy.live.jobs import progress_of
 from sisy.models import Dashboard, Run, RunStatus, Task
@@ -136,7 +137,6 @@ class DashboardAdmin(NotByHand, LiveAdmin):
         called, exception = request.GET.get("callable", ""), request.GET.get("exception", "")
         runs = overview.same_failures(timezone.now(), path=called, exception=exception)
         tell(self, request, [run_verbs.run_again(run) for run in runs])
-        overview.forget()
         if "Sisy-Live" in request.headers:
             return render(request, "admin/sisy/messages.html")
         return HttpResponseRedirect(self._url("dashboard_changelist"))
@@ -144,6 +144,19 @@ class DashboardAdmin(NotByHand, LiveAdmin):
     def read_at(self) -> float:
         """Return when the survey was read that the regions show."""
         return overview.read_at()
+
+    def shared(self, request: HttpRequest) -> Shared:
+        """Render what a survey shows once for all who see the same of it: fifty open overviews cost little more."""
+        seen = overview.survey()
+        kept = self._kept
+        if kept is None or kept[0] is not seen:
+            kept = self._kept = (seen, {})
+        may = tuple(request.user.has_perm(permission) for permission in ("sisy.cancel_run", "sisy.retry_run"))
+        language, zone = get_language(), timezone.get_current_timezone_name()
+        urls = (getattr(request, "urlconf", None), get_script_prefix(), request.META.get("QUERY_STRING", ""))
+        return Shared(regions=kept[1], of=(may, language, zone, urls))
+
+    _kept: tuple[overview.Survey, dict[tuple[Hashable, ...], SafeString]] | None = None
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: there is nothing to delete."""

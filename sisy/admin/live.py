@@ -6,7 +6,7 @@ A page's model admin is a LiveAdmin whose methods marked with @fragment give the
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +64,19 @@ def fragment(*, template: str, on: str, of_row: bool = False) -> Callable[[Calla
     return mark
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Regions that look the same for many who look at the same time.
+
+    Args:
+        regions: those rendered so far.
+        of: what a region depends on for this user, besides its name and what was read.
+    """
+
+    regions: dict[tuple[Hashable, ...], SafeString]
+    of: tuple[Hashable, ...]
+
+
 class LivePage(Mapping[str, SafeString]):
     """The live regions of one page by their names; in a template, `{{ live.NAME }}`.
 
@@ -94,7 +107,15 @@ class LivePage(Mapping[str, SafeString]):
             raise RuntimeError(f"The live region {name!r} can't be shown: {error!r}") from error
 
     def _rendered(self, name: str, marked: Fragment) -> SafeString:
-        values = self._given.pop(name, None) or getattr(self._model_admin, name)(*self._arguments())
+        given = self._given.pop(name, None)
+        if given is None and (shared := self._model_admin.shared(self._request)) is not None:
+            key = (name, *shared.of)
+            if key not in shared.regions:
+                shared.regions[key] = self._render(name, marked, getattr(self._model_admin, name)(*self._arguments()))
+            return shared.regions[key]
+        return self._render(name, marked, given or getattr(self._model_admin, name)(*self._arguments()))
+
+    def _render(self, name: str, marked: Fragment, values: Mapping[str, Any]) -> SafeString:
         context = {
             "live": self,
             "row": self._row,
@@ -197,6 +218,10 @@ class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
     def read_at(self) -> float:
         """Return when what the regions show was read, by time.monotonic(); live.js fetches again what is too old."""
         return math.inf
+
+    def shared(self, request: HttpRequest) -> Shared | None:
+        """Return the regions that others have had rendered, and that this user may see as they are; None without."""
+        return None
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Add the regions to the list's page."""

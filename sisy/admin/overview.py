@@ -25,8 +25,8 @@ _MOST_RUNNING: Final = 25
 _MOST_UPCOMING: Final = 10
 _MOST_GROUPS: Final = 12
 _KEEP: Final = 0.4  # seconds that a survey may be old, unless this process itself changes something
-_SHARE: Final = 2  # and this many times as long as it took to read, so that reading takes a third of a core at most
-_LONGEST_KEEP: Final = 10.0
+_SHARE: Final = 19  # and this many times as long as it took to read: a twentieth of a core at most, however many look
+_LONGEST_KEEP: Final = 2.0  # what is shown is never older than a breath
 _PING_EVERY: Final = 20.0  # seconds between two round trips through the channel layer
 _PING_PATIENCE: Final = 0.05  # seconds that a page waits for the first of them
 
@@ -107,20 +107,25 @@ class _Kept:
                 self.read_at, self._until = began, began + took + min(max(_KEEP, _SHARE * took), _LONGEST_KEEP)
             return self._survey
 
-    def forget(self, _changed: object = None) -> None:
+    def forget(self) -> None:
         """Have the next one read anew."""
         self._until = 0.0
+
+    def forget_what_is_old(self, _changed: object) -> None:
+        """Have the next one read anew for what this process has changed, unless it changes things all the time."""
+        if not layer.has_engine():
+            self.forget()
 
 
 _kept = _Kept()
 forget = _kept.forget
 """Have the next survey read anew."""
 
-layer.add_watcher(_kept.forget)  # what this process changes, its next page shows
+layer.add_watcher(_kept.forget_what_is_old)  # what a web server's process changes, its next page shows
 
 
 def survey() -> Survey:
-    """Return what the overview shows; it may be half a second old."""
+    """Return what the overview shows; it may be two seconds old if reading it takes long."""
     return _kept.get()
 
 

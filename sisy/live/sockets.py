@@ -16,11 +16,14 @@ from django.conf import settings
 
 from sisy.live.hub import Hub, hub_of_this_loop
 from sisy.live.jobs import job_of
+from sisy.live.turns import Turns, turns_of_this_loop
 from sisy.messages import Changed
 
 _log = logging.getLogger("sisy.live")
 
 SEND_EVERY: Final = 0.5  # seconds between two hints to one browser
+PAGES_APART: Final = 0.1  # seconds between two hints to any of the admin's pages: each has that page fetch a part of it
+JOBS_APART: Final = 0.02  # the same for visitors' jobs, which cost less
 CHECK_EVERY: Final = 60.0  # seconds between two looks at whether the user still may
 LONGEST_TEXT: Final = 1024  # characters that a browser may send, which are not read
 
@@ -38,8 +41,12 @@ class HintConsumer(AsyncWebsocketConsumer):
     _hub: Hub | None = None
     _check: "asyncio.Task[None] | None" = None
     _waiting: Changed | None = None
-    _timer: asyncio.TimerHandle | None = None
+    _turns: Turns | None = None
+    _is_asking = False
     _sent_at = 0.0
+
+    apart = PAGES_APART
+    """Seconds between two hints to any browser that has a socket of this kind in this process."""
 
     async def is_allowed(self, user: Any) -> bool:
         """Tell whether this user may have hints; None is nobody."""
@@ -58,6 +65,7 @@ class HintConsumer(AsyncWebsocketConsumer):
         self._outbox: asyncio.Queue[str] = asyncio.Queue(maxsize=100)
         self._check = asyncio.create_task(self._keep_checking(), name="sisy socket check")
         self._writer = asyncio.create_task(self._write(), name="sisy socket writer")
+        self._turns = turns_of_this_loop(apart=self.apart)
         self._hub = hub_of_this_loop()
         self._hub.join(self)
 
@@ -65,8 +73,8 @@ class HintConsumer(AsyncWebsocketConsumer):
         """Hear of nothing more."""
         if self._hub is not None:
             self._hub.leave(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._turns is not None:
+            self._turns.withdraw(self._flush)
         for task in filter(None, (self._check, getattr(self, "_writer", None))):
             task.cancel()
 
@@ -80,16 +88,17 @@ class HintConsumer(AsyncWebsocketConsumer):
         self._send_soon({"live": is_live})
 
     def hint(self, changed: Changed) -> None:
-        """Tell the page what changed, at once or together with what else changes in this half second."""
-        if not self.topics(changed):
+        """Tell the page what changed, at once or together with what else changes until it has its turn."""
+        if self._turns is None or not self.topics(changed):
             return
         self._waiting = changed if self._waiting is None else self._waiting | changed
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(loop.time(), self._sent_at + SEND_EVERY), self._flush)
+        if not self._is_asking:
+            self._is_asking = True
+            now = asyncio.get_running_loop().time()
+            self._turns.ask(self._flush, earliest=max(now, self._sent_at + SEND_EVERY))
 
     def _flush(self) -> None:
-        changed, self._waiting, self._timer = self._waiting, None, None
+        changed, self._waiting, self._is_asking = self._waiting, None, False
         self._sent_at = asyncio.get_running_loop().time()
         if changed is not None:
             self._send_soon({"changed": self.topics(changed)})
@@ -139,6 +148,8 @@ class LiveConsumer(HintConsumer):
 
 class JobConsumer(HintConsumer):
     """Hints for one run, for the visitor whose token allows it."""
+
+    apart = JOBS_APART
 
     async def is_allowed(self, user: Any) -> bool:
         """Tell whether the token is good, and good for this user."""
