@@ -18,7 +18,6 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 VARIABLE: Final = "BENCHMARK_FETCHES"
-_PAUSE: Final = 0.5  # live.js: PAUSE
 _PATIENCE: Final = 60.0
 
 
@@ -35,6 +34,7 @@ class Viewer:
         self._descriptor = descriptor
         self._wanted = threading.Event()
         self._wanted_at = 0.0
+        self._pause = 0.5  # as live.js
 
     def listen(self) -> None:
         """Hear hints, for ever."""
@@ -71,9 +71,10 @@ class Viewer:
             os.write(self._descriptor, f"{min(took * 1000, 9_999_999):7.0f}\n".encode())
             if began - float(answer.headers.get("Sisy-Age", 0)) < since:  # read before the hint came
                 self._wanted.set()
-            time.sleep(max(_PAUSE, 4 * took))
+            time.sleep(max(self._pause, 4 * took))
 
     def _hear(self, frame: dict[str, Any]) -> None:
+        self._pause = frame.get("pause", self._pause)
         self._wanted_at = time.monotonic()
         self._wanted.set()
 

@@ -38,6 +38,7 @@ class Sizes:
         mixed: fast jobs beside the slow ones.
     pages: times that the overview is asked for; its history is the largest of `history`.
     viewers: browsers that have the overview open during a burst.
+    pairs: bursts with them, and as many without: the difference is small.
         waits_for_minute: whether boundaries are full minutes, as in real life.
     """
 
@@ -57,12 +58,13 @@ class Sizes:
     mixed: int = 10_000
     pages: int = 20
     viewers: int = 50
+    pairs: int = 9
     waits_for_minute: bool = True
 
 
 QUICK: Final = Sizes(
     repeats=1, share=0.02, enqueue=20, bulk=100, storm=(50,), storm_seconds=15, accuracy_seconds=3, latency=5, idle=100,
-    idle_seconds=2, history=(0, 200), tasks=(10,), memory=200, mixed=100, pages=2, viewers=3,
+    idle_seconds=2, history=(0, 200), tasks=(10,), memory=200, mixed=100, pages=2, viewers=3, pairs=1,
     waits_for_minute=False,
 )  # fmt: skip
 """Sizes that only show whether the benchmarks still work."""
@@ -268,7 +270,7 @@ def dashboard(stage: Stage, sizes: Sizes) -> Iterator[Measurement]:
     yield measurement
     count = max(40, int(stage.facts["burst"] * sizes.share))
     measurement = _measurement(stage, "dashboard", case=f"{count:,} jobs, {sizes.viewers} dashboards")
-    for repeat in range(3 * sizes.repeats):  # the difference is small
+    for repeat in range(sizes.pairs):
         rates = {}
         for is_watched in (False, True) if repeat % 2 else (True, False):
             stage.fresh()

@@ -38,8 +38,8 @@ def test_the_works_run_on_postgresql(tmp_path):
     address = connection.settings_dict
     login = f"{address['USER']}:{address['PASSWORD']}" if address["PASSWORD"] else address["USER"]
     url = f"postgresql://{login}@{address['HOST']}:{address['PORT']}"
-    works = ("burst", "latency", "accuracy", "growth")
-    results = run(tmp_path, "--contender", "sisy", "--postgresql", url, "--only", *works)
+    works = ("burst", "latency", "accuracy", "growth", "dashboard")
+    results = run(tmp_path, "--contender", "sisy", "sisy_watched", "--postgresql", url, "--only", *works)
     assert {measurement.work for measurement in results.measurements} == set(works)
     assert [(m.lost, m.doubled, m.error) for m in results.measurements] == [(0, 0, "")] * len(results.measurements)
 

@@ -98,7 +98,7 @@ async def test_changes_of_this_process_are_told_at_once_and_then_together():
     await page.connect()
     assert json.loads(await page.receive_from()) == {"live": False}  # nobody here runs tasks, no layer reaches others
     layer.publish(changed([1], [2]))
-    assert await until(page, "run:1") == {"changed": ["run:1", "task:2"]}
+    assert await until(page, "run:1") == {"changed": ["run:1", "task:2"], "pause": 0.5}
     for key in range(3, 50):
         layer.publish(changed([key]))
     layer.publish(changed(workers=True))
@@ -112,7 +112,7 @@ async def test_so_many_changes_that_they_can_not_be_named_are_told_as_everything
     page = socket(await cookie("view_run"))
     await page.connect()
     layer.publish(changed(range(1000)))
-    assert await until(page, "*") == {"changed": ["*"]}
+    assert await until(page, "*") == {"changed": ["*"], "pause": 0.5}
     await page.disconnect()
 
 
@@ -160,7 +160,7 @@ async def test_a_visitor_hears_of_the_own_run_only():
     layer.publish(changed([8], [7]))
     assert await page.receive_nothing(0.2)
     layer.publish(changed([7, 8], [1]))
-    assert await until(page, "run:7") == {"changed": ["run:7"]}
+    assert await until(page, "run:7") == {"changed": ["run:7"], "pause": 0.5}
     await page.disconnect()
 
 
@@ -180,7 +180,7 @@ async def test_what_another_process_publishes_comes_through_redis(redis_layer):
     assert json.loads(await page.receive_from()) == {"live": True}
     await until(page, "*")  # whatever changed until now
     layer.publish(changed([1], [2]))
-    assert await until(page, "run:1") == {"changed": ["run:1", "task:2"]}
+    assert await until(page, "run:1") == {"changed": ["run:1", "task:2"], "pause": 0.5}
     await page.disconnect()
 
 

@@ -66,6 +66,7 @@ class HintConsumer(AsyncWebsocketConsumer):
         self._check = asyncio.create_task(self._keep_checking(), name="sisy socket check")
         self._writer = asyncio.create_task(self._write(), name="sisy socket writer")
         self._turns = turns_of_this_loop(apart=self.apart)
+        self._turns.members += 1
         self._hub = hub_of_this_loop()
         self._hub.join(self)
 
@@ -74,6 +75,7 @@ class HintConsumer(AsyncWebsocketConsumer):
         if self._hub is not None:
             self._hub.leave(self)
         if self._turns is not None:
+            self._turns.members -= 1
             self._turns.withdraw(self._flush)
         for task in filter(None, (self._check, getattr(self, "_writer", None))):
             task.cancel()
@@ -100,8 +102,9 @@ class HintConsumer(AsyncWebsocketConsumer):
     def _flush(self) -> None:
         changed, self._waiting, self._is_asking = self._waiting, None, False
         self._sent_at = asyncio.get_running_loop().time()
-        if changed is not None:
-            self._send_soon({"changed": self.topics(changed)})
+        if changed is not None and self._turns is not None:
+            pause = max(SEND_EVERY, self._turns.round)
+            self._send_soon({"changed": self.topics(changed), "pause": round(pause, 2)})
 
     def _send_soon(self, frame: dict[str, Any]) -> None:
         if self._outbox.full():  # a browser that takes nothing: it will fetch everything when it does

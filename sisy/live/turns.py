@@ -21,12 +21,19 @@ class Turns:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, apart: float) -> None:
+        self.members = 0
+        """Those who will ask again and again."""
         self._loop = loop
         self._apart = apart
         self._waiting: list[tuple[float, int, Call]] = []
         self._order = itertools.count()
         self._free_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def round(self) -> float:
+        """Seconds in which every member can have a turn."""
+        return self.members * self._apart
 
     def ask(self, call: Call, *, earliest: float) -> None:
         """Have a function called once; who may earlier comes first.

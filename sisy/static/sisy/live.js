@@ -2,11 +2,11 @@
 // is fetched as HTML from the server, which checks permissions and renders it, and is merged into the page.
 // Without this script the pages are as complete, and stand still.
 
-const POLL = 5000, LIVE_POLL = 30000, PAUSE = 500, SPEAK = 10000, LONGEST_WAIT = 30000;
+const POLL = 5000, LIVE_POLL = 30000, SPEAK = 10000, LONGEST_WAIT = 30000;
 const status = document.getElementById("sisy-live");
 const wanted = new Set();
 let offset = serverNow(status?.dataset.sisyNow), isBusy = false, notBefore = 0, timer = 0, polled = 0, hasFailed = false;
-let wantedAt = 0, isOut = false, spoken = "", spokenAt = 0;
+let pause = 500, wantedAt = 0, isOut = false, spoken = "", spokenAt = 0;
 const title = document.title;
 
 function serverNow(seconds) {
@@ -61,7 +61,7 @@ async function refresh() {
     }
     hasFailed = failed;
     isBusy = false;
-    notBefore = performance.now() + Math.max(PAUSE, 4 * (performance.now() - began));
+    notBefore = performance.now() + Math.max(pause, 4 * (performance.now() - began));
     show();
     soon();
 }
@@ -187,6 +187,7 @@ class Hints {
             show();
             want(["*"]); // what was missed is not told: look
         }
+        if (frame.pause) pause = 1000 * frame.pause; // the more pages are open, the longer
         if (frame.changed) want(frame.changed);
     }
 
