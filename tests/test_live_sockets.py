@@ -108,6 +108,23 @@ async def test_changes_of_this_process_are_told_at_once_and_then_together():
     await page.disconnect()
 
 
+async def test_many_pages_hear_of_a_change_one_after_the_other_and_how_long_to_pause():
+    header = await cookie("view_run")
+    pages = [socket(header) for _ in range(8)]
+    for page in pages:
+        await page.connect()
+    began = time.monotonic()
+    layer.publish(changed([1]))
+    frames = [await until(page, "run:1") for page in pages]
+    assert time.monotonic() - began > 6.5 * sockets.PAGES_APART
+    assert frames == [{"changed": ["run:1"], "pause": 0.8}] * 8
+    for page in pages[1:]:
+        await page.disconnect()
+    layer.publish(changed([2]))
+    assert await until(pages[0], "run:2") == {"changed": ["run:2"], "pause": 0.5}
+    await pages[0].disconnect()
+
+
 async def test_so_many_changes_that_they_can_not_be_named_are_told_as_everything():
     page = socket(await cookie("view_run"))
     await page.connect()

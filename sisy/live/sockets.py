@@ -56,6 +56,10 @@ class HintConsumer(AsyncWebsocketConsumer):
         """Return what of a change this socket tells."""
         raise NotImplementedError
 
+    def pause(self) -> float:
+        """Return how many seconds the page shall let pass between two fetches, whatever it knows to be old."""
+        return SEND_EVERY
+
     async def connect(self) -> None:
         """Let the user in, or not."""
         if not await self.is_allowed(self.scope.get("user")):
@@ -102,9 +106,8 @@ class HintConsumer(AsyncWebsocketConsumer):
     def _flush(self) -> None:
         changed, self._waiting, self._is_asking = self._waiting, None, False
         self._sent_at = asyncio.get_running_loop().time()
-        if changed is not None and self._turns is not None:
-            pause = max(SEND_EVERY, self._turns.round)
-            self._send_soon({"changed": self.topics(changed), "pause": round(pause, 2)})
+        if changed is not None:
+            self._send_soon({"changed": self.topics(changed), "pause": self.pause()})
 
     def _send_soon(self, frame: dict[str, Any]) -> None:
         if self._outbox.full():  # a browser that takes nothing: it will fetch everything when it does
@@ -147,6 +150,10 @@ class LiveConsumer(HintConsumer):
     def topics(self, changed: Changed) -> list[str]:
         """Return everything that changed."""
         return changed.topics()
+
+    def pause(self) -> float:
+        """Return a time in which all pages can have a turn: every change is news for nearly all of them."""
+        return SEND_EVERY if self._turns is None else max(SEND_EVERY, round(self._turns.round, 2))
 
 
 class JobConsumer(HintConsumer):
