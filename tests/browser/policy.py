@@ -1,7 +1,8 @@
 """A Content-Security-Policy stricter than most: nothing inline, nothing from elsewhere."""
 
-from collections.abc import Callable
 from typing import Any
+
+from django.utils.deprecation import MiddlewareMixin
 
 POLICY = "; ".join(
     ["default-src 'none'"]
@@ -10,13 +11,14 @@ POLICY = "; ".join(
 )
 
 
-class StrictPolicy:
-    """Middleware that sends the policy."""
+class StrictPolicy(MiddlewareMixin):
+    """Middleware that sends the policy.
 
-    def __init__(self, get_response: Callable[[Any], Any]) -> None:
-        self.get_response = get_response
+    It is asynchronous like Django's own. One that is not waits in its thread for the event loop, for ever if the server
+    is stopped meanwhile.
+    """
 
-    def __call__(self, request: Any) -> Any:
-        response = self.get_response(request)
+    def process_response(self, request: Any, response: Any) -> Any:
+        """Add the header."""
         response["Content-Security-Policy"] = POLICY
         return response

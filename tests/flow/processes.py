@@ -113,6 +113,9 @@ class Process:
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
+            self.send(signal.SIGABRT)  # has Python write where each thread is, see `Processes.start`
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(2)
             raise AssertionError(f"`{self.command}` did not end within {timeout:g} s:\n{self.output}") from None
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = PATIENCE) -> int:
@@ -150,7 +153,7 @@ class Processes:
         """Start any command; keywords are environment variables."""
         process = Process(
             [str(part) for part in command],
-            environment={**os.environ, **self._environment, **environment},
+            environment={**os.environ, "PYTHONFAULTHANDLER": "1", **self._environment, **environment},
             output=self._directory / f"process-{len(self.started)}.log",
             cwd=cwd,
         )
