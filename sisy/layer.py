@@ -50,7 +50,7 @@ def use_in_memory_layer() -> ChannelLayer:
 async def send_tick() -> bool:
     """Send a tick from async code; return whether somebody may receive it (or the layer is full of ticks already)."""
     layer = configured()
-    if layer is None or (is_local(layer) and not _bells):  # the in-memory layer, and no engine in this process
+    if layer is None or (is_local(layer) and not has_engine()):  # the in-memory layer, and no engine in this process
         return False
     channel = conf.current().heartbeat_channel
     try:
@@ -108,7 +108,7 @@ def remove_watcher(watcher: Watcher) -> None:
 
 def hears_changes(layer: object) -> bool:
     """Tell whether what other processes publish reaches this one, or an engine of its own makes the changes."""
-    return bool(_bells) or not is_local(layer)
+    return has_engine() or not is_local(layer)
 
 
 def has_engine() -> bool:

@@ -33,6 +33,9 @@ _ANY: Final = "run task worker"  # what may change any of it
 class DashboardAdmin(NotByHand, LiveAdmin):
     """The overview."""
 
+    _kept: tuple[overview.Survey, dict[tuple[Hashable, ...], SafeString]] | None = None
+    """The last survey, with the regions that were rendered of it."""
+
     # Regions ---------------------------------------------------------------------------------------------------------
 
     @fragment(template="admin/sisy/dashboard/health.html", on=_ANY)
@@ -155,8 +158,6 @@ class DashboardAdmin(NotByHand, LiveAdmin):
         language, zone = get_language(), timezone.get_current_timezone_name()
         urls = (getattr(request, "urlconf", None), get_script_prefix(), request.META.get("QUERY_STRING", ""))
         return Shared(regions=kept[1], of=(may, language, zone, urls))
-
-    _kept: tuple[overview.Survey, dict[tuple[Hashable, ...], SafeString]] | None = None
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: there is nothing to delete."""

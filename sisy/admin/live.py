@@ -107,13 +107,19 @@ class LivePage(Mapping[str, SafeString]):
             raise RuntimeError(f"The live region {name!r} can't be shown: {error!r}") from error
 
     def _rendered(self, name: str, marked: Fragment) -> SafeString:
-        given = self._given.pop(name, None)
-        if given is None and (shared := self._model_admin.shared(self._request)) is not None:
-            key = (name, *shared.of)
-            if key not in shared.regions:
-                shared.regions[key] = self._render(name, marked, getattr(self._model_admin, name)(*self._arguments()))
-            return shared.regions[key]
-        return self._render(name, marked, given or getattr(self._model_admin, name)(*self._arguments()))
+        if given := self._given.pop(name, None):
+            return self._render(name, marked, given)
+        shared = self._model_admin.shared(self._request)
+        if shared is None:
+            return self._render(name, marked, self._values(name))
+        key = (name, *shared.of)
+        if key not in shared.regions:
+            shared.regions[key] = self._render(name, marked, self._values(name))
+        return shared.regions[key]
+
+    def _values(self, name: str) -> dict[str, Any]:
+        values: dict[str, Any] = getattr(self._model_admin, name)(*self._arguments())
+        return values
 
     def _render(self, name: str, marked: Fragment, values: Mapping[str, Any]) -> SafeString:
         context = {
