@@ -22,7 +22,7 @@ FLOORS = {
     ),
     "rows": (
         "rows rows.clock rows.outage rows.literals rows.changes rows.reading rows.inserts rows.lookups rows.glance "
-        "rows.indexes rows.process rows.run rows.tasks rows.worker rows.heartbeat "
+        "rows.indexes rows.process rows.run rows.tasks rows.claiming rows.worker rows.heartbeat "
         "transitions transitions.atomic transitions.planning transitions.claims transitions.endings "
         "transitions.returns models.columns models.timing models.checking models.entry models.queries models.task "
         "models.creation models.dashboard models"

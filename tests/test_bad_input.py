@@ -27,7 +27,7 @@ from sisy.models import Run, Task, task_with_callable
 from sisy.testing import run_due
 from tests.project.shop import chores, heard, tasks
 from tests.project.shop.models import Order
-from tests.project.shop.rows import at, every_minute, put_in, slots, statuses, stored
+from tests.project.shop.rows import at, claim, every_minute, put_in, slots, statuses, stored
 
 pytestmark = pytest.mark.django_db
 
@@ -456,6 +456,21 @@ def test_an_impossible_date_does_not_stop_the_others(column):
     run_due(at(0))
     run_due(at(1))
     assert slots(label="good", status="SUCCESSFUL") == [0, 1]
+
+
+def test_a_task_that_can_not_be_read_does_not_keep_other_runs_from_being_claimed():
+    bad = every_minute(tasks.note, label="bad", priority=1)
+    every_minute(tasks.note, label="good")
+    every_minute(tasks.note, label="urgent", priority=2)
+    scheduler.tick(at(0))
+    try:
+        with transaction.atomic():
+            put_in(bad, last_run=IMPOSSIBLE[connection.vendor])
+    except DatabaseError:
+        return  # this database refuses it by itself
+    runs = claim(at(0))
+    assert [(run.label, run.task is None) for run in runs] == [("urgent", False), ("bad", True), ("good", False)]
+    assert {stored(run).claim for run in runs} == {runs[0].claim}
 
 
 def test_a_jitter_beyond_the_end_of_time_is_refused_or_does_not_stop_the_others():

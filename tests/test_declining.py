@@ -53,7 +53,7 @@ def test_the_callables_that_a_worker_lacks_are_left_out_of_its_claims() -> None:
     how: dict[str, Any] = {"worker": "00000000-0000-0000-0000-000000000001", "queues": None, "limit": 9, "lease": LEASE}
     assert worker
     assert claims.claim(**how, now=now, lacking=["shop.new"]) == []
-    assert Run.objects.next_start(lacking=["shop.new"]) is None
+    assert not Run.objects.to_start(lacking=["shop.new"]).exists()
     assert [run.label for run in claims.claim(**how, now=now)] == ["not here"]
 
 

@@ -681,6 +681,7 @@ def test_a_claim_that_fails_half_way_leaves_nothing_claimed(
             raise errors.pop()
         return read(*args, **kwargs)
 
+    monkeypatch.setattr(claims, "can_claim_at_once", lambda using: False)
     monkeypatch.setattr(claims, "readable", refuse_to_read)
     Task.run_once(tasks.note)
     engine = start_engine(burst=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from sisy.errors import SisyError
 
@@ -23,6 +23,7 @@ LOCK = r"^BEGIN|FOR UPDATE|^UPDATE|^INSERT|^DELETE"
 NEW_RUN = r"^INSERT INTO .sisy_run"
 RUN_END = r"^UPDATE .sisy_run. (AS r |SET .status. = %s, .reason)"
 RUN_UPDATE = r"^UPDATE .sisy_run. SET .(status|cancel_requested_at|claim|lease_expires_at|crashes|started_at)"
+CLAIM = r"WITH chosen"  # on PostgreSQL: it locks and updates, and is a transaction by itself
 TASK_UPDATE = (
     r"^UPDATE .sisy_task. (AS r |SET .(label|enabled|next_run|schedule|iterations|last_run|runs_created|modified_at))"
 )
@@ -39,13 +40,23 @@ class Stop:
     was_reached: bool = False
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not self.was_reached and re.search(self.before, sql):
+        has_middle = re.search(CLAIM, sql) and not re.search(self.before, sql)
+        if not self.was_reached and re.search(self.before, "UPDATE .sisy_run. SET .status" if has_middle else sql):
             self.nth -= 1
             self.was_reached = self.nth == 0
-        if self.was_reached and not self.reached.is_set():
-            self.reached.set()
-            assert self.go.wait(PATIENCE), "nobody let it go on"
+        if not self.was_reached or self.reached.is_set():
+            return execute(sql, params, many, context)
+        if has_middle:
+            with transaction.atomic():
+                result = execute(sql, params, many, context)
+                self._wait()
+            return result
+        self._wait()
         return execute(sql, params, many, context)
+
+    def _wait(self) -> None:
+        self.reached.set()
+        assert self.go.wait(PATIENCE), "nobody let it go on"
 
 
 def run_with(stop: Stop, function: Callable[[], Any]) -> Any:

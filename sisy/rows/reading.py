@@ -23,7 +23,7 @@ _EMPTY: Final[dict[str | None, Callable[[], object]]] = {"[]": list, "{}": dict,
 """What most JSON columns of most rows hold."""
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """The columns of a model as a database gives them.
 
     Args:
@@ -49,15 +49,15 @@ def read(rows: QuerySet[M], *, only: Collection[str] = ()) -> list[M]:
     asks_more = rows.query.annotations or rows.query.deferred_loading[0]
     if asks_more or is_constructed(rows.model):
         return list(rows.only(*only) if only else rows)
-    columns = _columns(rows.model, rows.db, frozenset(only))
+    its = columns(rows.model, rows.db, frozenset(only))
     try:
         statement, parameters = rows.values_list("pk").query.get_compiler(rows.db).as_sql()
     except EmptyResultSet:
         return []
     connection = connections[rows.db]
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {columns.sql} FROM {statement.partition(' FROM ')[2]}", parameters)  # noqa: S608 - its own
-        return [_instance(rows.model, row, columns, connection) for row in cursor.fetchall()]
+        cursor.execute(f"SELECT {its.sql} FROM {statement.partition(' FROM ')[2]}", parameters)  # noqa: S608 - its own
+        return [instance(rows.model, row, its, connection) for row in cursor.fetchall()]
 
 
 def is_constructed(model: type[Model]) -> bool:
@@ -65,25 +65,39 @@ def is_constructed(model: type[Model]) -> bool:
     return model.__init__ is not Model.__init__ or any(s.has_listeners(model) for s in (pre_init, post_init))
 
 
-def _instance(model: type[M], row: tuple[Any, ...], columns: _Columns, connection: BaseDatabaseWrapper) -> M:
-    """Return an instance that holds these values: as Model.from_db, and as Task's, which keeps what was loaded."""
-    values = dict(zip(columns.names, row, strict=True))
-    for name, decoder in columns.documents:
+def instance(model: type[M], row: tuple[Any, ...], its: Columns, connection: BaseDatabaseWrapper) -> M:
+    """Return an instance that holds these values: as Model.from_db, and as Task's, which keeps what was loaded.
+
+    Args:
+        model: its class.
+        row: the values, as the database gave them.
+        its: which columns they are for.
+        connection: where they come from.
+    """
+    values = dict(zip(its.names, row, strict=True))
+    for name, decoder in its.documents:
         text = values[name]
         values[name] = _EMPTY[text]() if text in _EMPTY else json.loads(text, cls=decoder)
-    for name, converter, column in columns.converters:
+    for name, converter, column in its.converters:
         values[name] = converter(values[name], column, connection)
-    instance = model.__new__(model)
+    made = model.__new__(model)
     state = ModelState()
     state.adding, state.db = False, connection.alias
-    instance.__dict__.update(values, _state=state)
+    made.__dict__.update(values, _state=state)
     if hasattr(model, "_loaded"):
-        instance.__dict__["_loaded"] = values
-    return instance
+        made.__dict__["_loaded"] = values
+    return made
 
 
 @functools.cache
-def _columns(model: type[Model], using: str, only: frozenset[str]) -> _Columns:
+def columns(model: type[Model], using: str, only: frozenset[str] = frozenset()) -> Columns:
+    """Return the columns of a model, in the order in which `instance` takes their values.
+
+    Args:
+        model: one of ours.
+        using: alias of the database.
+        only: names of fields; empty: all.
+    """
     connection, table = connections[using], model._meta.db_table
     fields = [f for f in model._meta.concrete_fields if not only or f.primary_key or f.name in only]
     quote, converters = connection.ops.quote_name, list[tuple[str, Callable[[Any, Any, Any], Any], Any]]()
@@ -91,7 +105,7 @@ def _columns(model: type[Model], using: str, only: frozenset[str]) -> _Columns:
         column = field.get_col(table)
         own = [] if isinstance(field, JSONField) else column.get_db_converters(connection)
         converters += [(field.attname, step, column) for step in (*connection.ops.get_db_converters(column), *own)]
-    return _Columns(
+    return Columns(
         sql=", ".join(f"{quote(table)}.{quote(str(field.column))}" for field in fields),
         names=tuple(field.attname for field in fields),
         documents=tuple((field.attname, field.decoder) for field in fields if isinstance(field, JSONField)),

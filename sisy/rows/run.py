@@ -74,10 +74,8 @@ class RunQuerySet(models.QuerySet["Run"]):
             ready = ready.exclude(callable__in=lacking)
         return ready.order_by("-priority", "run_after", "pk")
 
-    def next_start(self, *, queues: Sequence[str] | None = None, lacking: Collection[str] = ()) -> datetime | None:
-        """Return when the first of the ready runs may be claimed, or None; asks for no lock, and waits for none.
-
-        An instant that has passed means that somebody holds the row, or that it came a moment ago.
+    def to_start(self, *, queues: Sequence[str] | None = None, lacking: Collection[str] = ()) -> "RunQuerySet":
+        """Runs that may be claimed, now or later, the earliest first.
 
         Args:
             queues: only these queues; None for all.
@@ -88,8 +86,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             ready = ready.exclude(callable__in=lacking)
         if queues is not None:
             ready = ready.filter(queue__in=queues)
-        first: datetime | None = ready.order_by("run_after").values_list("run_after", flat=True).first()
-        return first
+        return ready.order_by("run_after")
 
     def waiting(self) -> "RunQuerySet":
         """Runs that wait for another run of their task to end."""

@@ -15,6 +15,7 @@ from django.db import OperationalError, connections, router, transaction
 from django.db.models import Model, QuerySet
 
 from sisy import signals
+from sisy.rows.claiming import BY_INDEX
 from sisy.rows.run import Run
 
 P = ParamSpec("P")
@@ -30,16 +31,6 @@ _PASSING: Final = ("deadlock", "lock wait timeout", "could not serialize", "data
 def alias() -> str:
     """Return the alias of the database that holds sisy's tables."""
     return router.db_for_write(Run)
-
-
-_BY_INDEX: Final = "SELECT " + ", ".join(
-    f"set_config('{name}', 'off', true)"
-    for name in ("enable_seqscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
-)
-"""PostgreSQL: look rows up by indexes, in this transaction; where there is another way only, don't compile it first.
-
-Bitmaps stay: several slots of many tasks are several parts of an index. Without sorting, none serves what is ordered.
-"""
 
 
 @contextmanager
@@ -61,7 +52,7 @@ def write(*, by_index: bool = False) -> Iterator[None]:
                 cursor.execute(f"UPDATE {connection.ops.quote_name(Run._meta.db_table)} SET id = id WHERE 0")  # noqa: S608
         elif by_index and connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute(_BY_INDEX)
+                cursor.execute(BY_INDEX)
         yield
 
 

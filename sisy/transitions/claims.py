@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from django.db.models import DateTimeField, ExpressionWrapper
 
+from sisy.rows.claiming import can_claim_at_once, claim_at_once
 from sisy.rows.clock import DatabaseNow
 from sisy.rows.reading import read
-from sisy.rows.run import Run, RunStatus
-from sisy.rows.tasks import readable, task_rows
+from sisy.rows.run import Run, RunQuerySet, RunStatus
+from sisy.rows.tasks import UNREADABLE, readable, task_rows
 from sisy.transitions.atomic import alias, announce, locked, tried_again, write
 
 
@@ -40,17 +41,19 @@ def claim(
         lacking: callables whose code the worker lacks; their runs are left to others.
     """
     token = uuid.uuid4()
-    with write(by_index=True):
-        runs = read(locked(Run.objects.ready(now, queues=queues, lacking=lacking), skip=True)[:limit])
-        if not runs:
-            return []
-        # By key alone: the rows are locked, and their status would lure PostgreSQL into reading all that are ready.
-        Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs]).update(
-            status=RunStatus.RUNNING, claim=token, worker=worker, lease_expires_at=from_now(lease)
-        )
-        _attach_tasks(runs)  # inside: if it fails, nothing is claimed
-    for run in runs:
-        run.status, run.claim, run.worker = RunStatus.RUNNING, token, worker
+    if can_claim_at_once(alias()):
+        try:
+            runs = claim_at_once(
+                token=token, worker=worker, queues=queues, limit=limit, lease=lease, now=now, lacking=lacking,
+                using=alias(),
+            )  # fmt: skip
+        except UNREADABLE:  # one bad task must not keep the runs of others
+            mine = Run.objects.using(alias()).filter(status=RunStatus.RUNNING, claim=token)
+            runs = read(mine.order_by("-priority", "run_after", "pk"))
+            _attach_tasks(runs)
+    else:
+        ready = Run.objects.ready(now, queues=queues, lacking=lacking)
+        runs = _claim_in_steps(ready, token=token, worker=worker, limit=limit, lease=lease)
     announce("claimed", runs)
     return runs
 
@@ -114,6 +117,23 @@ def lock_held(claims: Mapping[int, uuid.UUID | None] | Mapping[int, uuid.UUID]) 
         for key, token, task_id, requested_at, reason in found
         if claims[key] == token
     }
+
+
+def _claim_in_steps(
+    ready: RunQuerySet, *, token: uuid.UUID, worker: uuid.UUID, limit: int, lease: timedelta
+) -> list[Run]:
+    with write(by_index=True):
+        runs = read(locked(ready, skip=True)[:limit])
+        if not runs:
+            return []
+        # By key alone: the rows are locked, and their status would lure PostgreSQL into reading all that are ready.
+        Run.objects.using(alias()).filter(pk__among=[run.pk for run in runs]).update(
+            status=RunStatus.RUNNING, claim=token, worker=worker, lease_expires_at=from_now(lease)
+        )
+        _attach_tasks(runs)  # inside: if it fails, nothing is claimed
+    for run in runs:
+        run.status, run.claim, run.worker = RunStatus.RUNNING, token, worker
+    return runs
 
 
 def _attach_tasks(runs: Sequence[Run]) -> None:

@@ -19,6 +19,7 @@ from sisy.backoff import Backoff
 from sisy.jsondata import printable
 from sisy.messages import Poll, changed
 from sisy.models import Run, RunStatus, Worker
+from sisy.rows.claiming import next_start
 from sisy.rows.outage import OUTAGES
 from sisy.transitions import claims, endings, returns
 from sisy.transitions.atomic import alias
@@ -256,7 +257,7 @@ class Pump:
         if full:
             self._more, self._message, self._held_up = True, self._message or message, 0.0
         else:
-            first = Run.objects.using(alias()).next_start(queues=self._queues, lacking=lacking)
+            first = next_start(queues=self._queues, lacking=lacking, using=alias())
             self._look_again_at(first, any_claimed=bool(runs))
             if self._held_up:
                 self._message = self._message or message
@@ -267,7 +268,7 @@ class Pump:
 
     def _nothing_is_ready(self, lacking: Collection[str]) -> bool:
         """Ask whether a poll is worth a claim: one query, without a transaction."""
-        first = Run.objects.using(alias()).next_start(queues=self._queues, lacking=lacking)
+        first = next_start(queues=self._queues, lacking=lacking, using=alias())
         if first is not None and first <= timezone.now():
             return False
         self._was_full = False
