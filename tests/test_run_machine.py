@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 from sisy import executor, maintenance, policy, realignment, scheduler, signals
 from sisy.errors import Cancelled, InvalidSchedule, InvalidTime, Retry, Skip, TaskExhausted, TaskParked
 from sisy.models import Run, Task, task_with_callable
+from sisy.rows import claiming
 from sisy.rows import run as run_rows
 from sisy.rows.glance import Glance
 from sisy.transitions import claims, endings, returns
@@ -84,13 +85,14 @@ class Machine(RuleBasedStateMachine):
         self.context = ExitStack()
         self.context.enter_context(override_settings(SISY=SETTINGS))
         self.context.enter_context(mock.patch.object(timezone, "now", self.host_now))
-        for module in (claims, run_rows):
+        for module in (claims, claiming, run_rows):
             self.context.enter_context(mock.patch.object(module, "DatabaseNow", self.database_now))
         self.context.enter_context(mock.patch.object(maintenance, "_last_rounds", None))
         self.context.enter_context(mock.patch.object(maintenance, "_ROUNDS_EVERY", timedelta(0)))  # a tick does all
         self.context.enter_context(mock.patch.object(realignment, "realign_some"))
         self.context.enter_context(mock.patch.object(realignment, "DatabaseNow", self.database_now))
-        # What a tick asks is written down once, here with the clock's value in it: look at the clock each time.
+        # What ticks and claims ask is written down once, with the clock's value in it: look at the clock each time.
+        self.context.enter_context(mock.patch.object(claiming, "_write", claiming._write.__wrapped__))
         self.context.enter_context(mock.patch.object(scheduler, "_GLANCE", WrittenAnew(scheduler._questions)))
         self.context.callback(signals.runs_changed.disconnect, self.hear, dispatch_uid="machine")
         signals.runs_changed.connect(self.hear, dispatch_uid="machine")
@@ -261,7 +263,7 @@ class Machine(RuleBasedStateMachine):
     def resume(self, which: int, paused: bool) -> None:
         if found := self.pick(which, enabled=not paused):
             model, task = found
-            if model.is_broken and not model.enabled:
+            if model.is_broken and not model.enabled and not model.is_used_up:  # nobody reads what comes to nothing
                 with pytest.raises(InvalidSchedule):
                     task.resume()
                 return

@@ -90,7 +90,7 @@ def claim_at_once(
     width, key = len(its.names), of_task.names.index("id")
     runs = []
     with connection.cursor() as cursor:
-        cursor.execute(written.statement, [*parameters, RunStatus.RUNNING, token, worker, lease])
+        cursor.execute(written.statement, [*parameters, lease, RunStatus.RUNNING, token, worker])
         if connection.Database.__name__ != "psycopg2":  # which forgets all results but the last
             cursor.nextset()
         for row in cursor.fetchall():
@@ -127,14 +127,14 @@ def _write(using: str, queues: tuple[str, ...] | None, lacking: tuple[str, ...],
     ready = Run.objects.using(using).ready(_NOW, queues=queues, lacking=lacking).values("pk")
     compiler = ready[:limit].query.get_compiler(using)
     choice, parameters = compiler.as_sql()
-    clock, _ = compiler.compile(DatabaseNow())
+    clock, of_clock = compiler.compile(DatabaseNow())
     run, task = (connection.ops.quote_name(model._meta.db_table) for model in (Run, task_model))
     its, of_task = columns(Run, using).sql, columns(task_model, using).sql
     # Materialized: it locks what it chooses, and must not do so more than once.
     statement = (
         f"{BY_INDEX}; WITH chosen (id) AS MATERIALIZED ({choice} FOR UPDATE SKIP LOCKED), claimed AS ("  # noqa: S608 - our own columns
-        f"UPDATE {run} SET status = %s, claim = %s, worker = %s, lease_expires_at = {clock} + %s "
+        f"UPDATE {run} SET lease_expires_at = {clock} + %s, status = %s, claim = %s, worker = %s "
         f"FROM chosen WHERE {run}.id = chosen.id RETURNING {its}) "
         f"SELECT {its.replace(run, 'claimed')}, {of_task} FROM claimed LEFT JOIN {task} ON {task}.id = claimed.task_id"
     )
-    return _Written(statement, tuple(parameters), parameters.index(_NOW))
+    return _Written(statement, (*parameters, *of_clock), parameters.index(_NOW))
