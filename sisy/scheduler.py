@@ -65,8 +65,7 @@ def tick(now: datetime) -> Ticked:
             closed = closed or enqueued.any_without_slot
             if seen < _BATCH:
                 break
-        left = Task.objects.due(now).exists()
-        first = next_slot(now)
+        first, left = _what_follows(now)
     maintenance.keep_in_order(now, expired=expired, waiting=waiting, closed=closed)
     ticked = Ticked(
         now=now, ready=ready, skipped=skipped, missed=missed, parked=parked, next_slot=first, left=left
@@ -82,6 +81,15 @@ def next_slot(after: datetime) -> datetime | None:
     return slot
 
 
+def _what_follows(now: datetime) -> tuple[datetime | None, bool]:
+    """Return the earliest slot that is to come, and whether a task is still due: somebody holds its row."""
+    try:
+        (first,) = _FIRST.take(using=alias())
+    except UNREADABLE:  # the next tick parks it
+        return next_slot(now), True
+    return (first, False) if first is None or first > now else (next_slot(now), True)
+
+
 def _glance(now: datetime) -> tuple[datetime | None, bool, bool]:
     """Return the earliest slot of all, whether leases have expired, and whether runs wait: one query, usually all.
 
@@ -95,11 +103,15 @@ def _glance(now: datetime) -> tuple[datetime | None, bool, bool]:
 
 
 def _questions() -> "tuple[QuerySet[Any, Any], ...]":
-    slots = Task.objects.enabled().filter(next_run__isnull=False).order_by("next_run").values_list("next_run")
-    return slots, *maintenance.signs()
+    return _first_slot(), *maintenance.signs()
+
+
+def _first_slot() -> "QuerySet[Any, Any]":
+    return Task.objects.enabled().filter(next_run__isnull=False).order_by("next_run").values_list("next_run")
 
 
 _GLANCE = Glance(_questions)
+_FIRST = Glance(lambda: [_first_slot()])
 
 
 @tried_again

@@ -102,7 +102,7 @@ class Sender:
                 with self._lock:
                     if time.monotonic() < self._not_before or not (self._pending or self._changed):
                         self._idle.set()
-                if batch or changed:
+                if batch:  # not after a hint: the next nudge must not wait because somebody watches
                     time.sleep(_PACE)
             if hasattr(layer, "close_pools"):
                 runner.run(layer.close_pools())

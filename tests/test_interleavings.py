@@ -847,12 +847,10 @@ def test_a_task_that_is_mended_while_its_run_finds_no_code_is_not_parked_for_goo
 # -- what a run says of itself ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_progress_that_comes_after_the_end_changes_nothing(order, unstarted):
+def test_progress_that_comes_after_the_end_changes_nothing(unstarted):
     ended = outcome(unstarted, result=1)
     late = stored(unstarted)
-    _, held = in_order(
-        order,
+    _, held = overtaken(
         lambda: late.set_progress(0.1, "late"),
         lambda: endings.finish([ended], now=at(1)),
         before="^UPDATE .sisy_run. SET .progress",

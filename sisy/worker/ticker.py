@@ -1,6 +1,7 @@
 """The ticker: ticks when a message asks for it, and early where a slot comes before the next boundary.
 
-engine.py starts it, in a thread of its own: a tick over many tasks delays neither runs nor leases.
+engine.py starts it, in a thread of its own: a tick over many tasks delays neither runs nor leases. Its connection stays
+open, whatever CONN_MAX_AGE says: opening one takes longer than a tick, and all runs of a boundary would start later.
 """
 
 import logging
@@ -8,7 +9,7 @@ import threading
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.utils import timezone
 
 from sisy import conf, policy, scheduler
@@ -47,7 +48,6 @@ class Ticker:
             self._bell.clear()
             if self._stopping.is_set():
                 return
-            close_old_connections()
             early = self._tick(timezone.now(), told=told)
 
     def _tick(self, now: datetime, *, told: bool) -> datetime | None:
