@@ -27,7 +27,7 @@ copyright = "the sisy authors"
 release = version = sisy.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_code"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "explanation/speed-results.rst"]  # the latter is included by speed.rst
 default_role = "literal"  # docstrings write `name` for code
 highlight_language = "none"
 nitpicky = True

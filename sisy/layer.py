@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
@@ -23,6 +23,7 @@ from sisy.messages import Cancel, Changed, Message, Nudge, Tick, worker_channel
 from sisy.sender import DEADLINE, ChannelLayer, Sender, deliver
 
 _log = logging.getLogger("sisy.layer")
+PUBSUB_LAYER: Final = "channels_redis.pubsub.RedisPubSubChannelLayer"
 Bell = Callable[[Message], None]
 Watcher = Callable[[Changed], None]
 
@@ -36,6 +37,12 @@ def configured() -> ChannelLayer | None:
 def is_local(layer: object) -> bool:
     """Tell whether messages on this layer stay in this process."""
     return layer is None or isinstance(layer, InMemoryChannelLayer)
+
+
+def hands_to_one(layer: object) -> bool:
+    """Tell whether a message on a channel reaches one of those who listen there; published ones reach all of them."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(layer).__mro__}
+    return PUBSUB_LAYER not in kinds and not is_local(layer)
 
 
 def use_in_memory_layer() -> ChannelLayer:

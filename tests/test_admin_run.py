@@ -4,6 +4,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 
@@ -125,3 +126,12 @@ def test_errors_that_somebody_else_wrote_are_no_crash(admin_client, errors):
     run = Task.run_once(NOTE).runs.get()
     Run.objects.filter(pk=run.pk).update(errors=errors)
     page_of(admin_client, run)
+
+
+def test_a_task_that_is_used_up_while_its_run_is_shown_is_no_crash(rf, admin_user):
+    run = Task.run_once(NOTE).runs.get()
+    Task.objects.all().delete()
+    request = rf.get("/")
+    request.user = admin_user
+    shown = admin.site.get_model_admin(Run).summary(request, run)
+    assert (shown["attempts"], run.task_id is None) == (None, False)

@@ -35,6 +35,7 @@ class FakeEngine:
         self.drains_at_once = True
         self.left_behind = 0
         self.needs_recycling = False
+        self.is_full = False
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: self.told.append(name)
@@ -54,6 +55,10 @@ class FakeLayer:
 
     def __init__(self, *arriving: Any) -> None:
         self.arriving = list(arriving)
+        self.sent: list[tuple[str, Any]] = []
+
+    async def send(self, channel: str, message: Any) -> None:
+        self.sent.append((channel, message))
 
     async def receive(self, channel: str) -> Any:
         if channel == "sisy.heartbeat" or not self.arriving:
@@ -185,6 +190,21 @@ def test_a_process_that_was_asked_to_stop_is_not_started_anew(engine: FakeEngine
 def test_messages_go_to_the_consumers(engine: FakeEngine) -> None:
     assert work(new_worker(engine, FakeLayer(NUDGE)), (0.2, send())) == 0
     assert engine.told == ["start", "start_running", "wake", "stop"]
+
+
+def test_a_nudge_that_comes_while_every_slot_is_taken_is_left_to_others(engine: FakeEngine) -> None:
+    engine.is_full = True
+    fake = FakeLayer(NUDGE, NUDGE)
+    assert work(new_worker(engine, fake), (0.3, send())) == 0
+    assert (fake.sent, fake.arriving) == ([("sisy.run", NUDGE)], [NUDGE])
+    assert engine.told.count("wake") == 1, "it looks as well, as soon as a slot is free"
+
+
+def test_a_worker_with_a_free_slot_again_listens_again(engine: FakeEngine) -> None:
+    engine.is_full = True
+    fake = FakeLayer(NUDGE, NUDGE)
+    assert work(new_worker(engine, fake), (0.3, lambda: setattr(engine, "is_full", False)), (0.3, send())) == 0
+    assert (len(fake.sent), fake.arriving, engine.told.count("wake")) == (1, [], 2)
 
 
 def test_what_is_none_of_sisy_s_is_dropped_counted_and_said_once(

@@ -17,7 +17,7 @@ from sisy.admin.paginator import BoundedPaginator
 from sisy.admin.run_list import RunChangeList
 from sisy.admin.verb_admin import VerbAdmin, verb
 from sisy.live.jobs import progress_of
-from sisy.models import Run, RunStatus, Worker
+from sisy.models import Run, RunStatus, Task, Worker
 
 _PRIVATE: Final = ("userdata", "args", "kwargs", "result", "errors", "progress")
 """Columns that are shown without their secrets, so that filtering by them must not tell these."""
@@ -153,6 +153,7 @@ class RunAdmin(NotByHand, VerbAdmin):
         """Show the state, what is called, where, and how far it is."""
         fraction, text = progress_of(run.progress)
         is_known = fraction is not None or run.progress is None
+        task = Task.objects.filter(pk=run.task_id)  # it may be used up and deleted since the run was read
         return {
             "status": shown.status(run.status),
             "reason": shown.visible(run.reason),
@@ -163,7 +164,7 @@ class RunAdmin(NotByHand, VerbAdmin):
             "percent": None if fraction is None or run.status == RunStatus.SUCCESSFUL else round(100 * fraction),
             "text": text,
             "progress": "" if is_known else shown.json_block(run.progress),
-            "attempts": run.task.max_attempts if run.task is not None else None,
+            "attempts": task.values_list("max_attempts", flat=True).first() if run.task_id is not None else None,
             "siblings": f"{reverse('admin:sisy_run_changelist', current_app=self.admin_site.name)}?task={run.task_id}",
         }
 

@@ -16,11 +16,10 @@ from django.utils.module_loading import import_string
 from sisy import conf
 from sisy.checks.catalogue import TAG, found
 from sisy.checks.project import sound_settings
-from sisy.layer import is_local
+from sisy.layer import PUBSUB_LAYER, is_local
 
 # By name: importing redis-py to compare classes would cost each process more than sisy's other imports together.
 _REDIS: Final = "channels_redis.core.RedisChannelLayer"
-_REDIS_PUBSUB: Final = "channels_redis.pubsub.RedisPubSubChannelLayer"
 _SHORTEST_EXPIRY: Final = 5  # seconds; a sender whose clock is that far ahead deletes what others have sent
 
 
@@ -87,7 +86,7 @@ def check_encryption(app_configs: object, **kwargs: object) -> list[CheckMessage
 
 def _configured(alias: str) -> _Configured:
     layer = channel_layers.make_backend(alias)  # a new one: the one in use may belong to an event loop
-    if not (_is_a(layer, _REDIS) or _is_a(layer, _REDIS_PUBSUB)):
+    if not (_is_a(layer, _REDIS) or _is_a(layer, PUBSUB_LAYER)):
         return _Configured(alias=alias, layer=layer)
     config = django_settings.CHANNEL_LAYERS[alias].get("CONFIG", {})
     hosts = import_string("channels_redis.utils.decode_hosts")(config.get("hosts"))
@@ -179,7 +178,7 @@ def _socket_timeout(configured: _Configured) -> Iterator[CheckMessage]:
 
 
 def _pubsub(configured: _Configured) -> Iterator[CheckMessage]:
-    if _is_a(configured.layer, _REDIS_PUBSUB):
+    if _is_a(configured.layer, PUBSUB_LAYER):
         text = f"The channel layer {configured.alias!r} hands each message to every process that listens."
         hint = (
             "Harmless to sisy: all workers look, and one of them claims. To other consumers on named channels it is "

@@ -78,6 +78,11 @@ class Engine:
         return self.pump.pool.stuck > 0
 
     @property
+    def is_full(self) -> bool:
+        """Whether every slot is taken, or has a run that waits for it."""
+        return self.pump.pool.in_hand >= self.pump.pool.concurrency
+
+    @property
     def is_running(self) -> bool:
         """Whether it claims runs."""
         return "sisy-pump" in self.threads and not self.drained.is_set()

@@ -19,11 +19,11 @@ from channels.worker import Worker
 from django.core.management.base import CommandError
 from django.db import OperationalError, ProgrammingError
 
-from sisy import conf
+from sisy import conf, layer
 from sisy.backoff import Backoff
-from sisy.messages import from_message
+from sisy.messages import Nudge, from_message
 from sisy.models import Worker as WorkerRow
-from sisy.sender import ChannelLayer
+from sisy.sender import ChannelLayer, deliver
 from sisy.worker.engine import EXIT_LOOP_DIED, Engine
 from sisy.worker.heartbeat import Heartbeat
 
@@ -42,6 +42,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS: Final = 0.5  # process managers signal a process and its group: that is one request
 _MOST_UNREADABLE: Final = 1000  # messages in a row that can't even be read; after that something else is wrong
 _PAUSE_AFTER_UNREADABLE: Final = 0.01
+_LOOK_FOR_ROOM: Final = 0.05  # seconds between two looks whether a slot is free again
 _LOOK_EVERY: Final = 0.5  # seconds between two looks whether the parent lives and nothing has died or got stuck
 _IDLE_POP_SECONDS: Final = 2.0  # a pop that times out after this long was idle; earlier, the layer is in trouble
 
@@ -141,14 +142,29 @@ class SisyWorker(Worker):
                 continue
             trouble.worked()
             unreadable = 0
-            await self._pass_on(channel, message)
+            await self._take(channel, message)
 
-    async def _pass_on(self, channel: str, message: Any) -> None:
-        if from_message(message) is None:
+    async def _take(self, channel: str, message: Any) -> None:
+        parsed = from_message(message)
+        if parsed is None:
             self._drop(channel)
             return
         scope = {"type": "channel", "channel": channel}
         await self.get_or_create_application_instance(channel, scope).put(message)  # type: ignore[no-untyped-call]
+        if isinstance(parsed, Nudge) and self._engine.is_full and layer.hands_to_one(self.channel_layer):
+            await self._leave_to_others(channel, parsed)
+
+    async def _leave_to_others(self, channel: str, nudge: Nudge) -> None:
+        """Put back a nudge that came while every slot is taken, and take no other until one is free.
+
+        It reached this worker alone, and another one may be idle. If none is, it lies there until somebody is.
+        """
+        try:
+            await deliver(self.channel_layer, channel, nudge)
+        except Exception as error:  # each layer has errors of its own; the others poll
+            _log.debug("A nudge could not be put back on %s: %r", channel, error)
+        while self._engine.is_full:
+            await asyncio.sleep(_LOOK_FOR_ROOM)
 
     def _drop(self, channel: str) -> None:
         self.dropped += 1

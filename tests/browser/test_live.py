@@ -1,6 +1,7 @@
 """The live pages in a real browser: what happens in other processes is seen, and what people click is done there."""
 
 import re
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,36 @@ def test_the_page_of_a_run_shows_progress_and_log_as_they_come_and_cancels_after
         page.wait_for_selector("#sisy-summary >> text=Cancelled", timeout=SOON)
         page.wait_for_selector("#sisy-buttons >> text=Retry", timeout=SOON)
         assert Run.objects.get().status == RunStatus.CANCELLED
+
+
+WHEN_SEEN = """() => {
+    window.seen = {};
+    const look = () => {
+        for (const [text] of document.querySelector("#sisy-log").innerText.matchAll(/line \\d+/g)) {
+            window.seen[text] ??= Date.now() / 1000;
+        }
+    };
+    look();
+    window.before = Object.keys(window.seen);
+    new MutationObserver(look).observe(document.body, {childList: true, subtree: true, characterData: true});
+}"""
+
+
+def test_what_a_run_says_elsewhere_is_seen_within_a_second(
+    site: Site, worker: Any, open_page: Any, superuser: User, until_file: Path
+) -> None:
+    """The median of many: any one of them may meet a machine that does much else."""
+    run = climbing(until_file)
+    with open_page(superuser) as page:
+        page.goto(f"/admin/sisy/run/{run.pk}/change/")
+        live(page)
+        page.wait_for_selector("#sisy-log >> text=line 2", timeout=SOON)
+        page.evaluate(WHEN_SEEN)
+        until(page, "Object.keys(window.seen).length > window.before.length + 12")
+        seen, before = page.evaluate("[window.seen, window.before]")
+    said = {line.text: line.at.timestamp() for line in run.lines.all()}
+    late = [at - said[text] for text, at in seen.items() if text not in before]
+    assert statistics.median(late) < 1, sorted(late)
 
 
 def test_the_page_of_a_task_gets_a_bar_for_a_run_that_ends_elsewhere_and_keeps_what_is_typed(

@@ -101,6 +101,27 @@ def test_a_batch_wakes_more_than_one_worker(manage: Callable[..., Process], redi
     assert [worker.stop() for worker in workers] == [0, 0]
 
 
+def test_a_nudge_that_a_busy_worker_gets_reaches_an_idle_one(
+    manage: Callable[..., Process], redis_layer: str, tmp_path: Path
+) -> None:
+    """Redis hands each message to whoever has waited longest, and that may be one without a free slot."""
+    free = tmp_path / "free"
+    workers = [manage("sisy_worker", "--concurrency", "1", layer="redis", settings=PATIENT) for _ in range(2)]
+    wait_for_workers(*workers)
+    wait_until_both_hear_nudges()
+    Task.run_once(flow_tasks.wait_for_file, {"file": str(free)}, label="long")
+    wait_for(lambda: ledger.lines(kind="begin", label="long"), what="the long run's start")
+    for count in range(1, 5):
+        Task.run_once(tasks.note, label="short")
+        wait_for_ends(count, label="short", timeout=8)
+    free.touch()
+    wait_for_ends(1, label="long")
+    assert {line["pid"] for line in ledger.lines(label="short")} == (
+        {worker.pid for worker in workers} - {line["pid"] for line in ledger.lines(label="long")}
+    )
+    assert [worker.stop() for worker in workers] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("cut", "function"), [(flow_tasks.cut_connection, tasks.note), (flow_tasks.acut_connection, tasks.anote)]
 )
