@@ -153,7 +153,7 @@ class RunAdmin(NotByHand, VerbAdmin):
         """Show the state, what is called, where, and how far it is."""
         fraction, text = progress_of(run.progress)
         is_known = fraction is not None or run.progress is None
-        task = Task.objects.filter(pk=run.task_id)  # it may be used up and deleted since the run was read
+        task = Task.objects.filter(pk=run.task_id or 0)  # it may be used up and deleted since the run was read
         return {
             "status": shown.status(run.status),
             "reason": shown.visible(run.reason),
@@ -164,7 +164,7 @@ class RunAdmin(NotByHand, VerbAdmin):
             "percent": None if fraction is None or run.status == RunStatus.SUCCESSFUL else round(100 * fraction),
             "text": text,
             "progress": "" if is_known else shown.json_block(run.progress),
-            "attempts": task.values_list("max_attempts", flat=True).first() if run.task_id is not None else None,
+            "attempts": task.values_list("max_attempts", flat=True).first(),
             "siblings": f"{reverse('admin:sisy_run_changelist', current_app=self.admin_site.name)}?task={run.task_id}",
         }
 
