@@ -10,16 +10,17 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from asgiref.sync import sync_to_async
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from sisy import conf, layer, policy, scheduler
 from sisy.backoff import Backoff
 from sisy.models import Heartbeat as HeartbeatRow
+from sisy.rows.outage import OUTAGES
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _log = logging.getLogger("sisy.heartbeat")
 
 _LOOK_AFTER = timedelta(milliseconds=250)  # a tick's work is done by then, and the next slots are known
+_SHORTEST_PERIOD = timedelta(seconds=1)  # slots are whole seconds: none comes between two boundaries that are closer
 _LONGEST_SLEEP = timedelta(seconds=1)  # so that a clock that was set is noticed, and a laptop that slept
 
 
@@ -43,6 +45,7 @@ class Heartbeat:
         self._presence = presence
         self.ticks = 0
         self._left = False
+        self._database = DatabaseThread()
         self._stopped = asyncio.Event()
         self._trouble = Backoff("Ticking", meanwhile="due tasks wait", log=_log, longest=5.0)
 
@@ -59,7 +62,8 @@ class Heartbeat:
                 await self._wait(ticked)
         finally:
             if self._presence is not None:
-                await self._presence.leave()
+                await self._presence.leave(self._database)
+            await self._database.close()
 
     async def tick(self) -> None:
         """Send one tick; do its work here when nobody can take it."""
@@ -75,10 +79,10 @@ class Heartbeat:
             ticked: when the last tick was sent; slots up to it belong to that tick.
         """
         boundary, slot = policy.next_boundary(ticked, self.interval), ticked + scheduler.SOON if self._left else None
-        look_at = ticked + _LOOK_AFTER
+        look_at = boundary if self.interval <= _SHORTEST_PERIOD else ticked + _LOOK_AFTER
         while not self._stopped.is_set():
             if self._presence is not None:
-                await self._presence.sign()
+                await self._presence.sign(self._database)
             now = timezone.now()
             if now >= boundary or (slot is not None and now >= slot) or now < ticked - _LONGEST_SLEEP:
                 return
@@ -92,14 +96,14 @@ class Heartbeat:
     async def _slot_after(self, instant: datetime) -> datetime | None:
         """Return the earliest slot after an instant, or None, also when the database can't be asked."""
         try:
-            return await _in_thread(scheduler.next_slot, instant)
+            return await self._database.call(scheduler.next_slot, instant)
         except (DatabaseError, InterfaceError) as error:
             _log.debug("The next slot is not known: %s", error)
             return None
 
     async def _tick_here(self) -> None:
         try:
-            ticked = await _in_thread(scheduler.tick, timezone.now())
+            ticked = await self._database.call(scheduler.tick, timezone.now())
             self._left = ticked.left
             self._trouble.worked()
         except (DatabaseError, InterfaceError) as error:
@@ -118,33 +122,51 @@ class Presence:
         self._interval = interval
         self._next_sign = 0.0
 
-    async def sign(self) -> None:
+    async def sign(self, database: "DatabaseThread") -> None:
         """Give a sign of life if it is time for one; nothing depends on it, so a database in trouble is no matter."""
         now = time.monotonic()
         if now < self._next_sign:
             return
         self._next_sign = now + conf.current().lease.total_seconds() / 3
         try:
-            await _in_thread(lambda key: HeartbeatRow.objects.sign(key, interval=self._interval), self.id)
+            await database.call(lambda key: HeartbeatRow.objects.sign(key, interval=self._interval), self.id)
         except (DatabaseError, InterfaceError) as error:
             _log.debug("No sign of life could be written: %s", error)
 
-    async def leave(self) -> None:
+    async def leave(self, database: "DatabaseThread") -> None:
         """Write that the heartbeat has ended."""
         try:
-            await _in_thread(HeartbeatRow.objects.leave, self.id)
+            await database.call(HeartbeatRow.objects.leave, self.id)
         except (DatabaseError, InterfaceError) as error:
             _log.warning("This heartbeat's end could not be written: %s", error)
 
 
-async def _in_thread(function: Callable[[A], T], argument: A) -> T:
-    """Call a function in a thread of asyncio's pool without keeping a connection there."""
+class DatabaseThread:
+    """A thread that asks the database for an event loop; its connection stays open, as opening one takes longest."""
 
-    def call() -> T:
-        close_old_connections()
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="sisy-heartbeat")
+
+    async def call(self, function: Callable[[A], T], argument: A) -> T:
+        """Call a function that may be called twice: the connection may have been cut since it was last used."""
+
+        def twice() -> T:
+            try:
+                return function(argument)
+            except OUTAGES:
+                connections.close_all()
+                return function(argument)
+
         try:
-            return function(argument)
-        finally:
-            connection.close()
+            return await asyncio.get_running_loop().run_in_executor(self._threads, twice)
+        except OUTAGES:
+            await self._close_connections()
+            raise
 
-    return await sync_to_async(call, thread_sensitive=False)()
+    async def close(self) -> None:
+        """Close the connection; ask nothing more."""
+        await self._close_connections()
+        self._threads.shutdown(wait=False)
+
+    async def _close_connections(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, connections.close_all)
