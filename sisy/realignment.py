@@ -13,7 +13,7 @@ from django.db.models import Q
 from sisy import policy
 from sisy.models import Task
 from sisy.rows.clock import DatabaseNow
-from sisy.rows.tasks import readable
+from sisy.rows.reading import readable
 from sisy.transitions import planning
 
 _log = logging.getLogger("sisy.scheduler")

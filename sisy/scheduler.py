@@ -14,7 +14,7 @@ from sisy import maintenance, policy, signals
 from sisy.errors import SisyError
 from sisy.models import Task
 from sisy.rows.glance import Glance
-from sisy.rows.tasks import UNREADABLE, readable
+from sisy.rows.reading import UNREADABLE, readable
 from sisy.transitions import planning
 from sisy.transitions.atomic import alias, locked, tried_again, write
 

@@ -473,6 +473,23 @@ def test_a_task_that_can_not_be_read_does_not_keep_other_runs_from_being_claimed
     assert {stored(run).claim for run in runs} == {runs[0].claim}
 
 
+def test_a_run_that_can_not_be_read_fails_and_does_not_keep_others_from_being_claimed(caplog):
+    for label, priority in (("bad", 1), ("good", 0), ("urgent", 2)):
+        every_minute(tasks.note, label=label, priority=priority)
+    scheduler.tick(at(0))
+    bad = Run.objects.get(label="bad")
+    try:
+        with transaction.atomic():
+            put_in(bad, declined_at=IMPOSSIBLE[connection.vendor])
+    except DatabaseError:
+        return  # this database refuses it by itself
+    assert [run.label for run in claim(at(0))] == ["urgent", "good"]
+    row = Run.objects.filter(pk=bad.pk).values("status", "reason", "claim", "finished_at").get()
+    assert (row["status"], row["claim"], row["finished_at"]) == ("FAILED", None, at(0))
+    assert "can't be read" in row["reason"]
+    assert f"Run {bad.pk} has FAILED" in caplog.text
+
+
 def test_a_jitter_beyond_the_end_of_time_is_refused_or_does_not_stop_the_others():
     try:
         every_minute(tasks.note, label="bad", jitter=timedelta(days=100_000_000))

@@ -674,15 +674,15 @@ def test_a_claim_that_fails_half_way_leaves_nothing_claimed(
 ) -> None:
     """Neither a burst that ends as if there were nothing, nor a run that waits for the end of a lease nobody holds."""
     settings.SISY = {"POLL_INTERVAL": 60, "LEASE": 60}
-    read, errors = claims.readable, [OperationalError("the server is gone")]
+    attach, errors = claims._attach_tasks, [OperationalError("the server is gone")]
 
-    def refuse_to_read(*args: Any, **kwargs: Any) -> Any:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
         if errors:
             raise errors.pop()
-        return read(*args, **kwargs)
+        return attach(*args, **kwargs)
 
     monkeypatch.setattr(claims, "can_claim_at_once", lambda using: False)
-    monkeypatch.setattr(claims, "readable", refuse_to_read)
+    monkeypatch.setattr(claims, "_attach_tasks", refuse)
     Task.run_once(tasks.note)
     engine = start_engine(burst=True)
     assert engine.drained.wait(10)

@@ -34,9 +34,12 @@ _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 class _Written(NamedTuple):
     statement: str
-    parameters: tuple[Any, ...]
+    which: tuple[Any, ...]
+    """Parameters of what to choose; before the limit."""
     place: int
-    """Which of the parameters is the present."""
+    """Which of them is the present."""
+    clock: tuple[Any, ...]
+    """Parameters of the database's clock; after the limit."""
 
 
 def can_claim_at_once(using: str) -> bool:
@@ -81,16 +84,16 @@ def claim_at_once(
     """
     if queues is not None and not queues:
         return []
-    written = _write(using, None if queues is None else tuple(queues), tuple(sorted(lacking)), limit)
-    parameters = list(written.parameters)
-    parameters[written.place] = now
+    written = _write(using, None if queues is None else tuple(queues), tuple(sorted(lacking)))
+    which = list(written.which)
+    which[written.place] = now
     connection: Any = connections[using]
     task_model = apps.get_model("sisy", "Task")
     its, of_task = columns(Run, using), columns(task_model, using)
     width, key = len(its.names), of_task.names.index("id")
     runs = []
     with connection.cursor() as cursor:
-        cursor.execute(written.statement, [*parameters, lease, RunStatus.RUNNING, token, worker])
+        cursor.execute(written.statement, [*which, limit, *written.clock, lease, RunStatus.RUNNING, token, worker])
         if connection.Database.__name__ != "psycopg2":  # which forgets all results but the last
             cursor.nextset()
         for row in cursor.fetchall():
@@ -122,19 +125,19 @@ def _next_start(queues: tuple[str, ...] | None, lacking: tuple[str, ...]) -> Gla
 
 
 @functools.lru_cache(maxsize=64)
-def _write(using: str, queues: tuple[str, ...] | None, lacking: tuple[str, ...], limit: int) -> _Written:
+def _write(using: str, queues: tuple[str, ...] | None, lacking: tuple[str, ...]) -> _Written:
     connection, task_model = connections[using], apps.get_model("sisy", "Task")
     ready = Run.objects.using(using).ready(_NOW, queues=queues, lacking=lacking).values("pk")
-    compiler = ready[:limit].query.get_compiler(using)
-    choice, parameters = compiler.as_sql()
+    compiler = ready.query.get_compiler(using)
+    choice, which = compiler.as_sql()
     clock, of_clock = compiler.compile(DatabaseNow())
     run, task = (connection.ops.quote_name(model._meta.db_table) for model in (Run, task_model))
     its, of_task = columns(Run, using).sql, columns(task_model, using).sql
     # Materialized: it locks what it chooses, and must not do so more than once.
     statement = (
-        f"{BY_INDEX}; WITH chosen (id) AS MATERIALIZED ({choice} FOR UPDATE SKIP LOCKED), claimed AS ("  # noqa: S608 - our own columns
+        f"{BY_INDEX}; WITH chosen (id) AS MATERIALIZED ({choice} LIMIT %s FOR UPDATE SKIP LOCKED), claimed AS ("  # noqa: S608 - our own columns
         f"UPDATE {run} SET lease_expires_at = {clock} + %s, status = %s, claim = %s, worker = %s "
         f"FROM chosen WHERE {run}.id = chosen.id RETURNING {its}) "
         f"SELECT {its.replace(run, 'claimed')}, {of_task} FROM claimed LEFT JOIN {task} ON {task}.id = claimed.task_id"
     )
-    return _Written(statement, (*parameters, *of_clock), parameters.index(_NOW))
+    return _Written(statement, tuple(which), which.index(_NOW), tuple(of_clock))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple, TypeVar
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connections
+from django.db import DataError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import JSONField, Model, QuerySet
 from django.db.models.base import ModelState
@@ -21,6 +21,9 @@ M = TypeVar("M", bound=Model)
 
 _EMPTY: Final[dict[str | None, Callable[[], object]]] = {"[]": list, "{}": dict, None: lambda: None}
 """What most JSON columns of most rows hold."""
+
+UNREADABLE: Final = (ValueError, OverflowError, DataError)
+"""What reading a row raises that holds what Python can't."""
 
 
 class Columns(NamedTuple):
@@ -58,6 +61,25 @@ def read(rows: QuerySet[M], *, only: Collection[str] = ()) -> list[M]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {its.sql} FROM {statement.partition(' FROM ')[2]}", parameters)  # noqa: S608 - its own
         return [instance(rows.model, row, its, connection) for row in cursor.fetchall()]
+
+
+def readable(rows: QuerySet[M]) -> tuple[list[M], dict[int, str]]:
+    """Read rows, and say of those that can't be read what is wrong: one bad value must not hide the other rows.
+
+    Returns:
+        the instances, in the queryset's order, and what is wrong, by key, with rows that hold what Python can't: a 30th
+        of February in SQLite, an infinite date in PostgreSQL.
+    """
+    try:
+        return read(rows), {}
+    except UNREADABLE:
+        found, errors = list[M](), dict[int, str]()
+    for key in list(rows.values_list("pk", flat=True)):
+        try:
+            found += rows.model._base_manager.using(rows.db).filter(pk=key)
+        except UNREADABLE as error:
+            errors[key] = f"a value in its row can't be read: {error}"
+    return found, errors
 
 
 def is_constructed(model: type[Model]) -> bool:

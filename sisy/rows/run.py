@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
@@ -24,9 +23,6 @@ from sisy.jsondata import printable
 from sisy.rows.clock import DatabaseNow
 from sisy.rows.indexes import LeanIndex
 from sisy.rows.lookups import Among
-
-if TYPE_CHECKING:
-    pass
 
 
 class RunStatus(models.TextChoices):

@@ -5,6 +5,7 @@ whoever does not hold it any more can change nothing.
 """
 
 import copy
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,12 +13,15 @@ from typing import Any, NamedTuple
 
 from django.db.models import DateTimeField, ExpressionWrapper
 
+from sisy.jsondata import printable
 from sisy.rows.claiming import can_claim_at_once, claim_at_once
 from sisy.rows.clock import DatabaseNow
-from sisy.rows.reading import read
+from sisy.rows.reading import UNREADABLE, readable
 from sisy.rows.run import Run, RunQuerySet, RunStatus
-from sisy.rows.tasks import UNREADABLE, readable, task_rows
+from sisy.rows.tasks import task_rows
 from sisy.transitions.atomic import alias, announce, locked, tried_again, write
+
+_log = logging.getLogger("sisy.rows")
 
 
 @tried_again
@@ -47,13 +51,11 @@ def claim(
                 token=token, worker=worker, queues=queues, limit=limit, lease=lease, now=now, lacking=lacking,
                 using=alias(),
             )  # fmt: skip
-        except UNREADABLE:  # one bad task must not keep the runs of others
-            mine = Run.objects.using(alias()).filter(status=RunStatus.RUNNING, claim=token)
-            runs = read(mine.order_by("-priority", "run_after", "pk"))
-            _attach_tasks(runs)
+        except UNREADABLE:  # one bad row must not keep the others
+            runs = _claimed_under(token, now=now)
     else:
         ready = Run.objects.ready(now, queues=queues, lacking=lacking)
-        runs = _claim_in_steps(ready, token=token, worker=worker, limit=limit, lease=lease)
+        runs = _claim_in_steps(ready, token=token, worker=worker, limit=limit, lease=lease, now=now)
     announce("claimed", runs)
     return runs
 
@@ -119,11 +121,32 @@ def lock_held(claims: Mapping[int, uuid.UUID | None] | Mapping[int, uuid.UUID]) 
     }
 
 
+def _claimed_under(token: uuid.UUID, *, now: datetime) -> list[Run]:
+    """Read runs that were claimed a moment ago, one by one where they can't be read together."""
+    mine = Run.objects.using(alias()).filter(status=RunStatus.RUNNING, claim=token)
+    with write(by_index=True):
+        runs, errors = readable(mine.order_by("-priority", "run_after", "pk"))
+        _fail_unreadable(errors, now=now)
+        _attach_tasks(runs)
+    return runs
+
+
+def _fail_unreadable(errors: Mapping[int, str], *, now: datetime) -> None:
+    """End runs whose rows hold what Python can't have; nobody could ever execute them, and all would try."""
+    for key, error in errors.items():
+        _log.error("Run %s has FAILED: %s", key, error, extra={"run_id": key})
+        Run.objects.using(alias()).filter(pk=key).update(
+            status=RunStatus.FAILED, reason=printable(error, limit=255), finished_at=now, claim=None,
+            lease_expires_at=None,
+        )  # fmt: skip
+
+
 def _claim_in_steps(
-    ready: RunQuerySet, *, token: uuid.UUID, worker: uuid.UUID, limit: int, lease: timedelta
+    ready: RunQuerySet, *, token: uuid.UUID, worker: uuid.UUID, limit: int, lease: timedelta, now: datetime
 ) -> list[Run]:
     with write(by_index=True):
-        runs = read(locked(ready, skip=True)[:limit])
+        runs, errors = readable(locked(ready, skip=True)[:limit])
+        _fail_unreadable(errors, now=now)
         if not runs:
             return []
         # By key alone: the rows are locked, and their status would lure PostgreSQL into reading all that are ready.

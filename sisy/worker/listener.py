@@ -23,7 +23,7 @@ from sisy import conf, layer
 from sisy.backoff import Backoff
 from sisy.messages import Nudge, from_message
 from sisy.models import Worker as WorkerRow
-from sisy.sender import ChannelLayer, deliver
+from sisy.sender import DEADLINE, ChannelLayer
 from sisy.worker.engine import EXIT_LOOP_DIED, Engine
 from sisy.worker.heartbeat import Heartbeat
 
@@ -42,7 +42,8 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS: Final = 0.5  # process managers signal a process and its group: that is one request
 _MOST_UNREADABLE: Final = 1000  # messages in a row that can't even be read; after that something else is wrong
 _PAUSE_AFTER_UNREADABLE: Final = 0.01
-_LOOK_FOR_ROOM: Final = 0.05  # seconds between two looks whether a slot is free again
+_LOOK_FOR_ROOM_FIRST: Final = 0.002  # seconds after which it looks whether a slot is free again; then it doubles
+_LOOK_FOR_ROOM_EVERY: Final = 0.05
 _LOOK_EVERY: Final = 0.5  # seconds between two looks whether the parent lives and nothing has died or got stuck
 _IDLE_POP_SECONDS: Final = 2.0  # a pop that times out after this long was idle; earlier, the layer is in trouble
 
@@ -160,11 +161,14 @@ class SisyWorker(Worker):
         It reached this worker alone, and another one may be idle. If none is, it lies there until somebody is.
         """
         try:
-            await deliver(self.channel_layer, channel, nudge)
+            async with asyncio.timeout(DEADLINE):
+                await self.channel_layer.send(channel, nudge.to_message())
         except Exception as error:  # each layer has errors of its own; the others poll
             _log.debug("A nudge could not be put back on %s: %r", channel, error)
+        pause = _LOOK_FOR_ROOM_FIRST
         while self._engine.is_full:
-            await asyncio.sleep(_LOOK_FOR_ROOM)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LOOK_FOR_ROOM_EVERY)
 
     def _drop(self, channel: str) -> None:
         self.dropped += 1

@@ -62,6 +62,7 @@ class Pump:
         self._message: dict[str, Any] | None = None
         self._more = True  # nobody has looked yet
         self._was_full = False
+        self._is_nudged = False
         self._held_up = 0.0
         """Seconds until it looks again for ready runs that its last claim had to leave out; 0 when there are none."""
         self._unwritten: list[Outcome] = []
@@ -85,7 +86,7 @@ class Pump:
             message: the channel message that says so; task functions receive it.
         """
         if message is not None:
-            self._message = dict(message)
+            self._message, self._is_nudged = dict(message), True
         self._more = True
         self._bell.set()
 
@@ -237,6 +238,7 @@ class Pump:
         settings, lacking, told = conf.current(), self._lacking.current(), self._more
         message, self._message = self._message or Poll().to_message(), None
         self._more = False  # before the query: a bell that rings meanwhile counts
+        nudged, self._is_nudged = self._is_nudged, False
         self.next_poll = min(now + settings.poll_interval.total_seconds(), self._lacking.next_try)
         if not told and self._nothing_is_ready(lacking):
             return 0
@@ -261,7 +263,7 @@ class Pump:
             self._look_again_at(first, any_claimed=bool(runs))
             if self._held_up:
                 self._message = self._message or message
-        if full and not self._was_full:  # one nudge reaches one worker: pass on that there is more than this one takes
+        if full and (nudged or not self._was_full):  # one nudge reaches one worker: there may be more than it takes
             layer.nudge({run.queue for run in runs})
         self._was_full = full
         return len(runs)

@@ -1,24 +1,29 @@
 """The ticker: ticks when a message asks for it, and early where a slot comes before the next boundary.
 
-engine.py starts it, in a thread of its own: a tick over many tasks delays neither runs nor leases. Its connection stays
-open, whatever CONN_MAX_AGE says: opening one takes longer than a tick, and all runs of a boundary would start later.
+engine.py starts it, in a thread of its own: a tick over many tasks delays neither runs nor leases. Between ticks that
+follow each other soon its connection stays open: opening one takes longer than a tick, and all runs of a boundary would
+start later.
 """
 
 import logging
+import math
 import threading
+import time
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from sisy import conf, policy, scheduler
 from sisy.backoff import Backoff
 from sisy.rows.outage import OUTAGES
+from sisy.worker.pool import close_broken_connections
 
 _log = logging.getLogger("sisy.worker")
 
 _CLOCK_SKEW: Final = timedelta(seconds=2)  # between hosts that keep time at all
+_IDLE_SECONDS: Final = 30.0  # a connection that was not used for so long is treated as CONN_MAX_AGE says
 _PATIENCE: Final = timedelta(milliseconds=50)  # an early tick is left to the heartbeat, which knows of most slots too
 
 
@@ -27,6 +32,7 @@ class Ticker:
 
     def __init__(self) -> None:
         self.ticks = 0
+        self._ticked_at = -math.inf  # time.monotonic()
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._trouble = Backoff("Ticking", meanwhile="due tasks wait", log=_log, longest=5.0)
@@ -53,7 +59,7 @@ class Ticker:
     def _tick(self, now: datetime, *, told: bool) -> datetime | None:
         """Tick; return when to tick next without being told, or None."""
         try:
-            ticked = scheduler.tick(now)
+            ticked = self._twice(now)
         except OUTAGES as error:
             connections.close_all()
             self._stopping.wait(self._trouble.failed(error))
@@ -61,6 +67,19 @@ class Ticker:
         self._trouble.worked()
         self.ticks += 1
         return early_tick(ticked, told=told)
+
+    def _twice(self, now: datetime) -> scheduler.Ticked:
+        """Tick; once more, on a new connection, if the old one may have been cut since it was last used."""
+        was_idle, self._ticked_at = time.monotonic() - self._ticked_at > _IDLE_SECONDS, time.monotonic()
+        if was_idle:
+            close_old_connections()
+        else:
+            close_broken_connections()
+        try:
+            return scheduler.tick(now)
+        except OUTAGES:
+            connections.close_all()
+            return scheduler.tick(now)
 
 
 def early_tick(ticked: scheduler.Ticked, *, told: bool) -> datetime | None:

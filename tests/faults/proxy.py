@@ -125,11 +125,15 @@ class Proxy:
         if self._cut_commit_of is None:
             return
         way.said = (way.said + data.lower())[-200_000:]
-        if b"commit" in data.lower():
+        if b"commit" in data.lower() or _COMMITS_ITSELF.search(way.said):
             with self._lock:
                 if self._cut_commit_of is not None and self._cut_commit_of.search(way.said):
                     way.is_cut_at_answer, self._cut_commit_of = True, None
             way.said = b""
+
+
+_COMMITS_ITSELF = re.compile(rb"with chosen .* where [^;]*\\0", re.DOTALL)
+"""A claim on PostgreSQL: one message, which ends with a zero."""
 
 
 class _Way:

@@ -28,7 +28,7 @@ from tests.project.shop import ledger, tasks
 
 PATIENT = {**QUICK, "LEASE": 30}  # whose runs nobody takes while a fault lasts
 COMMITS = {
-    "claim": r"worker[\"`] = '",
+    "claim": r"worker[\"`]? = '",
     "finish": r"finished_at[\"`] = ",
     "tick": r"runs_created[\"`] = ",
     "renewal": r"set [\"`]lease_expires_at[\"`] = ",

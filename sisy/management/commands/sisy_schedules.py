@@ -19,7 +19,7 @@ from sisy.cron import Schedule
 from sisy.errors import InvalidInput
 from sisy.models import Task
 from sisy.models.timing import ONCE
-from sisy.rows.tasks import readable
+from sisy.rows.reading import readable
 
 _FORMAT: Final = 1
 _BATCH: Final = 500
