@@ -442,6 +442,7 @@ IMPOSSIBLE = {  # what each database takes by SQL, and Python can't have
     "postgresql": "infinity",
     "mysql": "0000-00-00 00:00:00",
 }
+READS_NULL = connection.vendor == "mysql"  # its driver makes None of that
 
 
 @pytest.mark.parametrize("column", ["start_running", "end_running", "last_run"])
@@ -469,7 +470,8 @@ def test_a_task_that_can_not_be_read_does_not_keep_other_runs_from_being_claimed
     except DatabaseError:
         return  # this database refuses it by itself
     runs = claim(at(0))
-    assert [(run.label, run.task is None) for run in runs] == [("urgent", False), ("bad", True), ("good", False)]
+    assert [run.label for run in runs] == ["urgent", "bad", "good"]
+    assert [run.label for run in runs if run.task is None] == ([] if READS_NULL else ["bad"])
     assert {stored(run).claim for run in runs} == {runs[0].claim}
 
 
@@ -483,6 +485,9 @@ def test_a_run_that_can_not_be_read_fails_and_does_not_keep_others_from_being_cl
             put_in(bad, declined_at=IMPOSSIBLE[connection.vendor])
     except DatabaseError:
         return  # this database refuses it by itself
+    if READS_NULL:
+        assert [run.label for run in claim(at(0))] == ["urgent", "bad", "good"]
+        return
     assert [run.label for run in claim(at(0))] == ["urgent", "good"]
     row = Run.objects.filter(pk=bad.pk).values("status", "reason", "claim", "finished_at").get()
     assert (row["status"], row["claim"], row["finished_at"]) == ("FAILED", None, at(0))
