@@ -228,7 +228,7 @@ async def test_a_tick_that_the_layer_takes_is_left_to_the_workers(
 ) -> None:
     monkeypatch.setattr(scheduler, "tick", lambda now: pytest.fail("ticked twice"))
     heartbeat = Heartbeat(interval=MINUTE)
-    await heartbeat.tick()
+    await heartbeat.once()
     assert (len(sent), heartbeat.ticks) == (1, 1)
 
 
@@ -245,7 +245,7 @@ async def test_the_database_is_asked_for_slots_only_where_one_can_come_before_th
 
 
 async def test_a_tick_that_nobody_can_take_is_done_here(ticked: list[datetime]) -> None:
-    await Heartbeat(interval=MINUTE).tick()
+    await Heartbeat(interval=MINUTE).once()
     assert len(ticked) == 1
     assert abs(ticked[0] - timezone.now()) < timedelta(seconds=5)
 

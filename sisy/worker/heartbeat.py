@@ -65,6 +65,13 @@ class Heartbeat:
                 await self._presence.leave(self._database)
             await self._database.close()
 
+    async def once(self) -> None:
+        """Tick once, and leave no connection behind."""
+        try:
+            await self.tick()
+        finally:
+            await self._database.close()
+
     async def tick(self) -> None:
         """Send one tick; do its work here when nobody can take it."""
         self.ticks += 1

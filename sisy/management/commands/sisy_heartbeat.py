@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
 async def _beat(interval: timedelta, *, once: bool) -> None:
     if once:
-        await Heartbeat(interval=interval).tick()
+        await Heartbeat(interval=interval).once()
         return
     heartbeat = Heartbeat(interval=interval, presence=Presence(interval=interval))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
