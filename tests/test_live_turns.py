@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sisy.live.turns import Turns, turns_of_this_loop
+from sisy.live.turns import Turns, longest_round, turns_of_this_loop
 
 APART = 0.02
 
@@ -69,3 +69,11 @@ async def test_who_has_left_takes_no_turn(turns):
 async def test_a_loop_has_one_for_each_distance():
     assert turns_of_this_loop(apart=1) is turns_of_this_loop(apart=1)
     assert turns_of_this_loop(apart=1) is not turns_of_this_loop(apart=2)
+
+
+async def test_the_longest_round_is_that_of_the_busiest_loop():
+    assert longest_round(apart=0.25) == 0
+    turns = turns_of_this_loop(apart=0.25)
+    turns.members = 4
+    assert longest_round(apart=0.25) == 1
+    assert longest_round(apart=0.75) == 0

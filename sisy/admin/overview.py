@@ -16,6 +16,7 @@ from django.db.models.functions import Cast, Concat, Substr
 from django.utils import timezone
 
 from sisy import health, layer
+from sisy.live.turns import PAGES_APART, longest_round
 from sisy.models import Run, RunStatus, Task, Worker
 from sisy.transitions.atomic import alias
 
@@ -26,6 +27,7 @@ _MOST_UPCOMING: Final = 10
 _MOST_GROUPS: Final = 12
 _KEEP: Final = 0.4  # seconds that a survey may be old, unless this process itself changes something
 _SHARE: Final = 19  # and this many times as long as it took to read: a twentieth of a core at most, however many look
+_SHARE_OF_ROUND: Final = 0.2  # and this part of the time in which all who look have a turn: nobody sees the difference
 _LONGEST_KEEP: Final = 2.0  # what is shown is never older than a breath
 _PING_EVERY: Final = 20.0  # seconds between two round trips through the channel layer
 _PING_PATIENCE: Final = 0.05  # seconds that a page waits for the first of them
@@ -104,7 +106,8 @@ class _Kept:
                 began = time.monotonic()
                 self._survey = read(timezone.now())
                 took = time.monotonic() - began
-                self.read_at, self._until = began, began + took + min(max(_KEEP, _SHARE * took), _LONGEST_KEEP)
+                keep = max(_KEEP, _SHARE * took, _SHARE_OF_ROUND * longest_round(apart=PAGES_APART))
+                self.read_at, self._until = began, began + took + min(keep, _LONGEST_KEEP)
             return self._survey
 
     def forget(self) -> None:

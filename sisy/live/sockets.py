@@ -16,13 +16,12 @@ from django.conf import settings
 
 from sisy.live.hub import Hub, hub_of_this_loop
 from sisy.live.jobs import job_of
-from sisy.live.turns import Turns, turns_of_this_loop
+from sisy.live.turns import PAGES_APART, Turns, turns_of_this_loop
 from sisy.messages import Changed
 
 _log = logging.getLogger("sisy.live")
 
 SEND_EVERY: Final = 0.5  # seconds between two hints to one browser
-PAGES_APART: Final = 0.1  # seconds between two hints to any of the admin's pages: each has that page fetch a part of it
 JOBS_APART: Final = 0.02  # the same for visitors' jobs, which cost less
 CHECK_EVERY: Final = 60.0  # seconds between two looks at whether the user still may
 LONGEST_TEXT: Final = 1024  # characters that a browser may send, which are not read

@@ -7,9 +7,13 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from typing import Final
 from weakref import WeakKeyDictionary
 
 Call = Callable[[], None]
+
+PAGES_APART: Final = 0.125
+"""Seconds between two hints to any of the admin's pages in one process: each has that page fetch a part of it."""
 
 
 class Turns:
@@ -75,3 +79,12 @@ def turns_of_this_loop(*, apart: float) -> Turns:
     if apart not in of_loop:
         of_loop[apart] = Turns(loop, apart=apart)
     return of_loop[apart]
+
+
+def longest_round(*, apart: float) -> float:
+    """Return the longest time that a member in this process waits for its next turn, in seconds; from any thread.
+
+    Args:
+        apart: as for `turns_of_this_loop`.
+    """
+    return max((turns[apart].round for turns in list(_turns.values()) if apart in turns), default=0.0)
