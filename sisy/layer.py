@@ -41,8 +41,13 @@ def is_local(layer: object) -> bool:
 
 def hands_to_one(layer: object) -> bool:
     """Tell whether a message on a channel reaches one of those who listen there; published ones reach all of them."""
-    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(layer).__mro__}
-    return PUBSUB_LAYER not in kinds and not is_local(layer)
+    return not (is_local(layer) or is_a(layer, PUBSUB_LAYER))
+
+
+def is_a(thing: object, path: str) -> bool:
+    """Tell whether something is of a class, or is one itself, that is named by its path; nothing is imported for it."""
+    kinds = thing.__mro__ if isinstance(thing, type) else type(thing).__mro__
+    return any(f"{kind.__module__}.{kind.__qualname__}" == path for kind in kinds)
 
 
 def use_in_memory_layer() -> ChannelLayer:

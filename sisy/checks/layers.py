@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from sisy import conf
 from sisy.checks.catalogue import TAG, found
 from sisy.checks.project import sound_settings
-from sisy.layer import PUBSUB_LAYER, is_local
+from sisy.layer import PUBSUB_LAYER, is_a, is_local
 
 # By name: importing redis-py to compare classes would cost each process more than sisy's other imports together.
 _REDIS: Final = "channels_redis.core.RedisChannelLayer"
@@ -86,7 +86,7 @@ def check_encryption(app_configs: object, **kwargs: object) -> list[CheckMessage
 
 def _configured(alias: str) -> _Configured:
     layer = channel_layers.make_backend(alias)  # a new one: the one in use may belong to an event loop
-    if not (_is_a(layer, _REDIS) or _is_a(layer, PUBSUB_LAYER)):
+    if not (is_a(layer, _REDIS) or is_a(layer, PUBSUB_LAYER)):
         return _Configured(alias=alias, layer=layer)
     config = django_settings.CHANNEL_LAYERS[alias].get("CONFIG", {})
     hosts = import_string("channels_redis.utils.decode_hosts")(config.get("hosts"))
@@ -98,11 +98,6 @@ def _configured(alias: str) -> _Configured:
         pools=[make_pool(host) for host in hosts],
         encrypted=bool(config.get("symmetric_encryption_keys")),
     )
-
-
-def _is_a(thing: object, path: str) -> bool:
-    kinds = thing.__mro__ if isinstance(thing, type) else type(thing).__mro__
-    return any(f"{kind.__module__}.{kind.__qualname__}" == path for kind in kinds)
 
 
 def _no_layer() -> Iterator[CheckMessage]:
@@ -159,7 +154,7 @@ def _socket_timeout(configured: _Configured) -> Iterator[CheckMessage]:
 
     Only of the core layer: to wait for what is published, redis-py leaves the timeout out.
     """
-    if not _is_a(configured.layer, _REDIS):
+    if not is_a(configured.layer, _REDIS):
         return
     longest_wait = configured.layer.brpop_timeout
     timeouts = {pool.make_connection().socket_timeout for pool in configured.pools}
@@ -178,7 +173,7 @@ def _socket_timeout(configured: _Configured) -> Iterator[CheckMessage]:
 
 
 def _pubsub(configured: _Configured) -> Iterator[CheckMessage]:
-    if _is_a(configured.layer, PUBSUB_LAYER):
+    if is_a(configured.layer, PUBSUB_LAYER):
         text = f"The channel layer {configured.alias!r} hands each message to every process that listens."
         hint = (
             "Harmless to sisy: all workers look, and one of them claims. To other consumers on named channels it is "

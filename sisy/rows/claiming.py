@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sisy.rows.clock import DatabaseNow
 from sisy.rows.glance import Glance
@@ -88,19 +89,25 @@ def claim_at_once(
     which = list(written.which)
     which[written.place] = now
     connection: Any = connections[using]
-    task_model = apps.get_model("sisy", "Task")
-    its, of_task = columns(Run, using), columns(task_model, using)
-    width, key = len(its.names), of_task.names.index("id")
-    runs = []
     with connection.cursor() as cursor:
         cursor.execute(written.statement, [*which, limit, *written.clock, lease, RunStatus.RUNNING, token, worker])
         if connection.Database.__name__ != "psycopg2":  # which forgets all results but the last
             cursor.nextset()
-        for row in cursor.fetchall():
-            run, task = instance(Run, row[:width], its, connection), row[width:]
-            run.task = None if task[key] is None else instance(task_model, task, of_task, connection)
-            runs.append(run)
+        runs = _with_tasks(cursor.fetchall(), connection)
     runs.sort(key=lambda run: (-run.priority, run.run_after, run.pk))
+    return runs
+
+
+def _with_tasks(rows: Sequence[tuple[Any, ...]], connection: BaseDatabaseWrapper) -> list[Run]:
+    """Return runs from rows that hold the columns of a run, and then those of its task or nothing."""
+    task_model = apps.get_model("sisy", "Task")
+    its, of_task = columns(Run, connection.alias), columns(task_model, connection.alias)
+    width, key = len(its.names), of_task.names.index("id")
+    runs = []
+    for row in rows:
+        run, task = instance(Run, row[:width], its, connection), row[width:]
+        run.task = None if task[key] is None else instance(task_model, task, of_task, connection)
+        runs.append(run)
     return runs
 
 

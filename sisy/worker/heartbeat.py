@@ -6,6 +6,7 @@ heartbeat does the tick's work itself.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 import uuid
@@ -20,7 +21,7 @@ from django.utils import timezone
 from sisy import conf, layer, policy, scheduler
 from sisy.backoff import Backoff
 from sisy.models import Heartbeat as HeartbeatRow
-from sisy.rows.outage import OUTAGES
+from sisy.rows.outage import OUTAGES, twice
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -156,16 +157,9 @@ class DatabaseThread:
 
     async def call(self, function: Callable[[A], T], argument: A) -> T:
         """Call a function that may be called twice: the connection may have been cut since it was last used."""
-
-        def twice() -> T:
-            try:
-                return function(argument)
-            except OUTAGES:
-                connections.close_all()
-                return function(argument)
-
+        call = functools.partial(function, argument)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, twice)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, twice, call)
         except OUTAGES:
             await self._close_connections()
             raise

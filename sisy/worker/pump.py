@@ -257,12 +257,12 @@ class Pump:
             self.pool.offer(runs, message=message)
         full = len(runs) == room
         if full:
-            self._more, self._message, self._held_up = True, self._message or message, 0.0
+            self._more, self._held_up = True, 0.0
         else:
             first = next_start(queues=self._queues, lacking=lacking, using=alias())
             self._look_again_at(first, any_claimed=bool(runs))
-            if self._held_up:
-                self._message = self._message or message
+        if full or self._held_up:
+            self._message = self._message or message
         if full and (nudged or not self._was_full):  # one nudge reaches one worker: there may be more than it takes
             layer.nudge({run.queue for run in runs})
         self._was_full = full

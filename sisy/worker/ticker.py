@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from sisy import conf, policy, scheduler
 from sisy.backoff import Backoff
-from sisy.rows.outage import OUTAGES
+from sisy.rows.outage import OUTAGES, twice
 from sisy.worker.pool import close_broken_connections
 
 _log = logging.getLogger("sisy.worker")
@@ -59,7 +59,8 @@ class Ticker:
     def _tick(self, now: datetime, *, told: bool) -> datetime | None:
         """Tick; return when to tick next without being told, or None."""
         try:
-            ticked = self._twice(now)
+            self._tidy_connections()
+            ticked = twice(lambda: scheduler.tick(now))
         except OUTAGES as error:
             connections.close_all()
             self._stopping.wait(self._trouble.failed(error))
@@ -68,18 +69,13 @@ class Ticker:
         self.ticks += 1
         return early_tick(ticked, told=told)
 
-    def _twice(self, now: datetime) -> scheduler.Ticked:
-        """Tick; once more, on a new connection, if the old one may have been cut since it was last used."""
+    def _tidy_connections(self) -> None:
+        """Close those that are broken, and after a pause those that CONN_MAX_AGE wants to be closed."""
         was_idle, self._ticked_at = time.monotonic() - self._ticked_at > _IDLE_SECONDS, time.monotonic()
         if was_idle:
             close_old_connections()
         else:
             close_broken_connections()
-        try:
-            return scheduler.tick(now)
-        except OUTAGES:
-            connections.close_all()
-            return scheduler.tick(now)
 
 
 def early_tick(ticked: scheduler.Ticked, *, told: bool) -> datetime | None:

@@ -37,6 +37,13 @@ def climbing(stop: Path, label: str = "Climb") -> Run:
     return Task.run_once(tasks.climb, label=label, userdata={"stop": str(stop)}).runs.get()
 
 
+def open_run(page: Any, run: Run) -> None:
+    """Open the page of a climbing run, and wait until it is live and shows some of its log."""
+    page.goto(f"/admin/sisy/run/{run.pk}/change/")
+    live(page)
+    page.wait_for_selector("#sisy-log >> text=line 2", timeout=SOON)
+
+
 def percent(page: Any, within: str) -> int:
     found = re.search(r"(\d+) %", page.inner_text(within))
     return int(found[1]) if found else -1
@@ -68,9 +75,7 @@ def test_the_page_of_a_run_shows_progress_and_log_as_they_come_and_cancels_after
 ) -> None:
     run = climbing(until_file)
     with open_page(superuser) as page:
-        page.goto(f"/admin/sisy/run/{run.pk}/change/")
-        live(page)
-        page.wait_for_selector("#sisy-log >> text=line 2", timeout=SOON)
+        open_run(page, run)
         before = page.locator("#sisy-log li").count()
         until(page, f"document.querySelectorAll('#sisy-log li').length > {before} + 3")
         page.click("#sisy-buttons >> text=Cancel")
@@ -103,9 +108,7 @@ def test_what_a_run_says_elsewhere_is_seen_within_a_second(
     """The median of many: any one of them may meet a machine that does much else."""
     run = climbing(until_file)
     with open_page(superuser) as page:
-        page.goto(f"/admin/sisy/run/{run.pk}/change/")
-        live(page)
-        page.wait_for_selector("#sisy-log >> text=line 2", timeout=SOON)
+        open_run(page, run)
         page.evaluate(WHEN_SEEN)
         until(page, "Object.keys(window.seen).length > window.before.length + 12")
         seen, before = page.evaluate("[window.seen, window.before]")
