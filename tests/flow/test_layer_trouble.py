@@ -102,6 +102,7 @@ def test_a_layer_that_holds_one_message_a_channel_loses_no_run(
     for n in range(100):
         Task.run_once(flow_tasks.arun_once_each, {"n": n})
     workers = [manage("sisy_worker", layer="redis", settings={"POLL_INTERVAL": 1}, **options) for _ in range(2)]
+    wait_for_workers(*workers)  # one could do all before the other is there, which a signal would then just kill
     wait_for_ends(200)
     wait_for(lambda: not Run.objects.active().exists(), what="the end of all runs")
     assert [worker.stop() for worker in workers] == [0, 0]
