@@ -37,6 +37,7 @@ _COLUMNS: Final = {
     "beside_dashboards": "beside dashboards, jobs/s",
     "share": "share, %",
     "fetches": "fetches/s",
+    "web_cpu_percent": "web server, % of a core",
     "server_ms": "server, ms",
     "queries": "queries",
     "page_kb": "page, KiB",

@@ -27,6 +27,9 @@ _SETTLE: Final = 0.3  # seconds in which jobs that were doubled would still show
 _STOP_SECONDS: Final = 15.0
 
 
+Process = subprocess.Popen[bytes]
+
+
 class ContenderError(Exception):
     """A contender could not do its work; the text says why."""
 
@@ -54,7 +57,7 @@ class Stage:
         self._directory = Path(tempfile.mkdtemp(prefix=f"sisy-benchmark-{name}-"))
         self._effects = self._directory / "effects"
         self._fetches = self._directory / "fetches"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
         self._environment = {
             **os.environ,
             **environment,
@@ -100,8 +103,9 @@ class Stage:
             raise ContenderError(f"{verb} of {self.name} ended with {done.returncode}: {done.stderr[-2000:]}")
         return json.loads(done.stdout.splitlines()[-1])
 
-    def start(self, commands: Sequence[side.Command], **environment: str) -> None:
-        """Start processes, each in a session of its own."""
+    def start(self, commands: Sequence[side.Command], **environment: str) -> list[Process]:
+        """Start processes, each in a session of its own, and return them."""
+        started = []
         for command in commands:
             number = len(list(self._directory.glob("process-*.log")))
             with (self._directory / f"process-{number}.log").open("wb") as output:
@@ -109,7 +113,9 @@ class Stage:
                     command, env={**self._environment, **environment}, cwd=self._directory, stdin=subprocess.DEVNULL,
                     stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
-            self._processes.append(process)
+            started.append(process)
+        self._processes += started
+        return started
 
     def start_workers(self, *, processes: int = 2, slots: int | None = None, interval: float = 60) -> None:
         """Start its workers."""
@@ -120,16 +126,23 @@ class Stage:
         """Start what looks after its schedules, beside the workers."""
         self.start(self.call("schedulers", interval=interval))
 
-    def open_dashboards(self, count: int, *, patience: float = 60) -> None:
-        """Start a web server and browsers that have the overview open; wait until each has fetched it, and is quiet."""
-        self.start(self.call("watchers", count=count))
-        deadline = time.monotonic() + patience
+    def open_dashboards(self, command: side.Command, count: int, *, patience: float = 60) -> list[Process]:
+        """Start browsers that have the overview open; return them when each has fetched it, and all is quiet.
+
+        Args:
+            command: that starts them.
+            count: how many they are.
+            patience: seconds.
+        """
+        self._fetches.unlink(missing_ok=True)
+        started, deadline = self.start([command]), time.monotonic() + patience
         while self.fetches() < count:
             self._check_alive()
             if time.monotonic() > deadline:
                 raise ContenderError(f"{self.fetches()} of {count} dashboards were open after {patience:g} s")
             time.sleep(_GLANCE)
         self.wait_until_idle()
+        return started
 
     def fetches(self) -> int:
         """Return how often open dashboards have fetched something."""
@@ -172,10 +185,10 @@ class Stage:
             if self.meters().cpu - before < 0.03:
                 return
 
-    def meters(self) -> Meters:
-        """Read the meters of all of its processes, children included."""
+    def meters(self, processes: Sequence[Process] | None = None) -> Meters:
+        """Read the meters of some of its processes, or of all, children included."""
         cpu = memory = 0.0
-        for process in self._family():
+        for process in self._family(self._processes if processes is None else processes):
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
                 cpu += times.user + times.system
@@ -189,11 +202,15 @@ class Stage:
 
     def stop(self) -> None:
         """End its processes: ask first."""
-        for process in self._processes:
+        self.end(self._processes)
+
+    def end(self, processes: Sequence[Process]) -> None:
+        """End some of its processes: ask first."""
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in self._processes:
+        for process in processes:
             family = _family_of(process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
@@ -203,7 +220,7 @@ class Stage:
                 with contextlib.suppress(psutil.Error):
                     child.kill()
             process.wait()
-        self._processes = []
+        self._processes = [process for process in self._processes if process not in processes]
 
     def close(self) -> None:
         """End everything, and leave nothing behind."""
@@ -221,8 +238,8 @@ class Stage:
                     f"a process of {self.name} ended with {process.returncode}: {self.output()[-1500:]}"
                 )
 
-    def _family(self) -> Iterator[psutil.Process]:
-        for process in self._processes:
+    def _family(self, processes: Sequence[Process]) -> Iterator[psutil.Process]:
+        for process in processes:
             yield from _family_of(process.pid)
 
 

@@ -19,6 +19,9 @@ from websockets.sync.client import connect
 
 VARIABLE: Final = "BENCHMARK_FETCHES"
 _PATIENCE: Final = 60.0
+_PAUSE: Final = 0.5  # seconds between two fetches at least, as live.js
+_GLANCE: Final = 0.25  # seconds
+_LIVE_POLL: Final = 30.0  # seconds without a look at everything, as live.js
 
 
 class Viewer:
@@ -34,7 +37,8 @@ class Viewer:
         self._descriptor = descriptor
         self._wanted = threading.Event()
         self._wanted_at = 0.0
-        self._pause = 0.5  # as live.js
+        self._pause = self._rest = _PAUSE
+        self._looked_at = time.monotonic()
 
     def listen(self) -> None:
         """Hear hints, for ever."""
@@ -56,8 +60,12 @@ class Viewer:
         """Fetch what hints say is news, for ever."""
         address = urlsplit(self._options.origin).netloc
         connection = http.client.HTTPConnection(address, timeout=_PATIENCE)
+        took, fetched_at = 0.0, 0.0
         while True:
-            self._wanted.wait()
+            if not self._wanted.wait(max(0.0, self._looked_at + _LIVE_POLL - time.monotonic())):
+                self._want(everything=True)
+            while (left := fetched_at + max(self._rest, 4 * took) - time.monotonic()) > 0:
+                time.sleep(min(left, _GLANCE))  # a hint ends a long rest
             self._wanted.clear()
             since, began = self._wanted_at, time.monotonic()
             connection.request(
@@ -67,15 +75,21 @@ class Viewer:
             answer.read()
             if answer.status != 200:
                 raise SystemExit(f"{self._options.fragments}: {answer.status}")
-            took = time.monotonic() - began
+            fetched_at = time.monotonic()
+            took = fetched_at - began
             os.write(self._descriptor, f"{min(took * 1000, 9_999_999):7.0f}\n".encode())
             if began - float(answer.headers.get("Sisy-Age", 0)) < since:  # read before the hint came
+                self._rest = self._pause if self._wanted_at == since else _PAUSE
                 self._wanted.set()
-            time.sleep(max(self._pause, 4 * took))
 
     def _hear(self, frame: dict[str, Any]) -> None:
         self._pause = frame.get("pause", self._pause)
-        self._wanted_at = time.monotonic()
+        self._want(everything="live" in frame or "*" in frame.get("changed", ()))
+
+    def _want(self, *, everything: bool) -> None:
+        self._wanted_at, self._rest = time.monotonic(), _PAUSE
+        if everything:
+            self._looked_at = self._wanted_at
         self._wanted.set()
 
 

@@ -15,6 +15,7 @@ from benchmarks.figures import Measurement, percentile
 from benchmarks.stage import Stage
 
 _PATIENCE: Final = 20.0  # seconds without any effect: whatever is missing then is lost
+_AHEAD: Final = 3.0  # seconds in which a burst is stored before it is due, and all is quiet again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Sizes:
         mixed: fast jobs beside the slow ones.
     pages: times that the overview is asked for; its history is the largest of `history`.
     viewers: browsers that have the overview open during a burst.
-    pairs: bursts with them, and as many without: the difference is small.
+    pairs: bursts with them, and as many without: the difference is smaller than that between two bursts.
         waits_for_minute: whether boundaries are full minutes, as in real life.
     """
 
@@ -58,7 +59,7 @@ class Sizes:
     mixed: int = 10_000
     pages: int = 20
     viewers: int = 50
-    pairs: int = 9
+    pairs: int = 20
     waits_for_minute: bool = True
 
 
@@ -251,8 +252,7 @@ def mixed(stage: Stage, sizes: Sizes) -> Iterator[Measurement]:
             stage.call("fill", numbers=numbers, bulk=stage.facts["has_bulk"])
             stage.start_workers(processes=1, slots=8)
             found = stage.wait(len(numbers), patience=_PATIENCE)
-            lost, doubled = effects.lost_and_doubled(found, set(numbers))
-            measurement.lost, measurement.doubled = measurement.lost + lost, measurement.doubled + doubled
+            _count_faults(measurement, found, set(numbers))
             rates.append(_rate([effect for effect in found if effect.number < SLOW]))
         if rates[0]:
             measurement.add(alone=rates[0], beside_slow=rates[1], share=rates[1] / rates[0] * 100)
@@ -268,22 +268,38 @@ def dashboard(stage: Stage, sizes: Sizes) -> Iterator[Measurement]:
     for name, values in stage.call("overview", repeats=sizes.pages).items():
         measurement.add(**{name: values[0]})
     yield measurement
+    yield _watched_bursts(stage, sizes)
+
+
+def _watched_bursts(stage: Stage, sizes: Sizes) -> Measurement:
+    """Measure bursts beside open dashboards and without them, one about the other, by the same processes."""
     count = max(40, int(stage.facts["burst"] * sizes.share))
     measurement = _measurement(stage, "dashboard", case=f"{count:,} jobs, {sizes.viewers} dashboards")
+    stage.fresh()
+    stage.start_workers()
+    server, viewers = stage.call("watchers", count=sizes.viewers)
+    web = stage.start([server])
+    stage.wait_until_idle()
     for repeat in range(sizes.pairs):
         rates = {}
         for is_watched in (False, True) if repeat % 2 else (True, False):
-            stage.fresh()
-            stage.call("fill", numbers=list(range(count)), bulk=True)
-            if is_watched:
-                stage.open_dashboards(sizes.viewers)
-            fetches = stage.fetches()
-            found = _start_and_count(stage, measurement, set(range(count)))
-            rates[is_watched] = _rate(found)
+            browsers = stage.open_dashboards(viewers, sizes.viewers) if is_watched else []
+            stage.forget_effects()
+            due = stage.call("fill_at_once", count=count, seconds=_AHEAD)
+            time.sleep(max(0.0, due - time.time()))
+            fetches, cpu = stage.fetches(), stage.meters(web).cpu
+            found = stage.wait(count, patience=_PATIENCE)
             if is_watched and len(found) > 1:
-                measurement.add(fetches=(stage.fetches() - fetches) / (found[-1].at - found[0].at))
+                seconds = found[-1].at - due
+                measurement.add(
+                    fetches=(stage.fetches() - fetches) / seconds,
+                    web_cpu_percent=(stage.meters(web).cpu - cpu) / seconds * 100,
+                )
+            _count_faults(measurement, found, set(range(count)))
+            rates[is_watched] = _rate(found)
+            stage.end(browsers)
         measurement.add(alone=rates[False], beside_dashboards=rates[True], share=rates[True] / rates[False] * 100)
-    yield measurement
+    return measurement
 
 
 Work = Callable[[Stage, Sizes], Iterator[Measurement]]
@@ -317,9 +333,14 @@ def _start_and_count(stage: Stage, measurement: Measurement, numbers: set[int]) 
     """Start workers for jobs that wait; return the effects once all are done."""
     stage.start_workers()
     found = stage.wait(len(numbers), patience=_PATIENCE)
-    lost, doubled = effects.lost_and_doubled(found, numbers)
-    measurement.lost, measurement.doubled = measurement.lost + lost, measurement.doubled + doubled
+    _count_faults(measurement, found, numbers)
     return found
+
+
+def _count_faults(measurement: Measurement, found: list[Effect], expected: set[int]) -> None:
+    """Add what is lost and doubled."""
+    lost, doubled = effects.lost_and_doubled(found, expected)
+    measurement.lost, measurement.doubled = measurement.lost + lost, measurement.doubled + doubled
 
 
 def _rate(found: list[Effect]) -> float:

@@ -342,11 +342,11 @@ def ago(age: timedelta) -> str:
 def duration(length: timedelta) -> str:
     """Say a duration in its largest unit.
 
-    >>> duration(timedelta(seconds=0.25)), duration(timedelta(minutes=200))
-    ('0.2 s', '3.3 h')
+    >>> duration(timedelta(seconds=0.25)), duration(timedelta(minutes=200)), duration(timedelta(days=3))
+    ('0.2 s', '3.3 h', '3.0 d')
     """
     seconds = length.total_seconds()
     for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
         if seconds < limit:
             return f"{seconds / divisor:.1f} {unit}"
-    return f"{seconds / 86400:.1f} days"
+    return f"{seconds / 86400:.1f} d"

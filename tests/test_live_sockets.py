@@ -15,7 +15,7 @@ from django.test import Client
 from sisy import layer, sender
 from sisy.live import sockets
 from sisy.live.jobs import Job, token_of
-from sisy.live.turns import PAGES_APART
+from sisy.live.sockets import BUSY_APART, PAGES_APART
 from sisy.messages import changed
 from sisy.routing import JOB_PATH, LIVE_PATH, websockets
 from tests.flow.processes import wait_for
@@ -124,6 +124,23 @@ async def test_many_pages_hear_of_a_change_one_after_the_other_and_how_long_to_p
     layer.publish(changed([2]))
     assert await until(pages[0], "run:2") == {"changed": ["run:2"], "pause": 0.5}
     await pages[0].disconnect()
+
+
+async def test_many_pages_take_it_slowly_while_more_changes_than_can_be_named():
+    header = await cookie("view_run")
+    pages = [socket(header) for _ in range(4)]
+    for page in pages:
+        await page.connect()
+    began = time.monotonic()
+    layer.publish(changed(range(1000)))
+    frames = [await until(page, "*") for page in pages]
+    assert time.monotonic() - began > 2.5 * BUSY_APART
+    assert frames == [{"changed": ["*"], "pause": 2.0}] * 4
+    layer.publish(changed([1]))
+    frames = [await until(page, "run:1") for page in pages]
+    assert frames == [{"changed": ["run:1"], "pause": 0.5}] * 4
+    for page in pages:
+        await page.disconnect()
 
 
 async def test_so_many_changes_that_they_can_not_be_named_are_told_as_everything():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sisy.live.turns import Turns, longest_round, turns_of_this_loop
+from sisy.live.turns import JOBS, PAGES, Turns, longest_round, turns_of_this_loop
 
 APART = 0.02
 
@@ -12,20 +12,22 @@ APART = 0.02
 class Caller:
     """Asks for turns and notes when it had them."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, *, apart: float = APART) -> None:
         self.had: list[float] = []
         self._turns = turns
+        self._apart = apart
 
     def ask(self, *, after: float = 0.0) -> None:
         self._turns.ask(self.call, earliest=asyncio.get_running_loop().time() + after)
 
-    def call(self) -> None:
+    def call(self) -> float:
         self.had.append(asyncio.get_running_loop().time())
+        return self._apart
 
 
 @pytest.fixture
 async def turns() -> Turns:
-    return Turns(asyncio.get_running_loop(), apart=APART)
+    return Turns(asyncio.get_running_loop())
 
 
 async def test_one_caller_has_its_turn_at_once(turns):
@@ -66,14 +68,38 @@ async def test_who_has_left_takes_no_turn(turns):
     assert (gone.had, len(there.had)) == ([], 1)
 
 
-async def test_a_loop_has_one_for_each_distance():
-    assert turns_of_this_loop(apart=1) is turns_of_this_loop(apart=1)
-    assert turns_of_this_loop(apart=1) is not turns_of_this_loop(apart=2)
+async def test_each_says_how_long_the_next_one_waits(turns):
+    costly, other = Caller(turns, apart=5 * APART), Caller(turns)
+    costly.ask()
+    other.ask()
+    while not other.had:
+        await asyncio.sleep(APART)
+    assert other.had[0] - costly.had[0] >= 5 * APART - 0.001
 
 
-async def test_the_longest_round_is_that_of_the_busiest_loop():
-    assert longest_round(apart=0.25) == 0
-    turns = turns_of_this_loop(apart=0.25)
+async def test_one_whose_turn_goes_wrong_keeps_nobody_from_theirs(turns, caplog):
+    def fail() -> float:
+        raise RuntimeError("a socket in trouble")
+
+    turns.ask(fail, earliest=0.0)
+    other = Caller(turns)
+    other.ask()
+    while not other.had:
+        await asyncio.sleep(APART)
+    assert "a socket in trouble" in caplog.text  # asyncio logs it
+
+
+async def test_a_loop_has_one_of_each_kind():
+    assert turns_of_this_loop(PAGES) is turns_of_this_loop(PAGES)
+    assert turns_of_this_loop(PAGES) is not turns_of_this_loop(JOBS)
+
+
+async def test_the_longest_round_is_as_long_as_all_take_at_their_present_pace():
+    assert longest_round(PAGES) == 0
+    turns = turns_of_this_loop(PAGES)
     turns.members = 4
-    assert longest_round(apart=0.25) == 1
-    assert longest_round(apart=0.75) == 0
+    assert longest_round(PAGES) == 0
+    Caller(turns, apart=0.25).ask()
+    await asyncio.sleep(APART)
+    assert longest_round(PAGES) == 1
+    assert longest_round(JOBS) == 0

@@ -5,18 +5,21 @@ import socket
 import statistics
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 from django.contrib.staticfiles import finders
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from benchmarks import side
 from benchmarks.contenders import sisy
 from sisy.admin import overview
+from sisy.models import Run
 
 
 class Contender(sisy.Contender):
@@ -48,8 +51,20 @@ class Contender(sisy.Contender):
         figures["script_kb"] = [Path(str(finders.find("sisy/live.js"))).stat().st_size / 1024]
         return {name: [statistics.median(values)] for name, values in figures.items()}
 
+    def fill_at_once(self, count: int, seconds: float) -> float:
+        """Empty the store and fill it with jobs that are due all at once, so many seconds later; return when."""
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE sisy_run, sisy_task CASCADE")
+        with transaction.atomic():
+            self.enqueue_bulk(range(count))
+            due = timezone.now() + timedelta(seconds=seconds)
+            Run.objects.update(run_after=due)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE sisy_run, sisy_task")
+        return due.timestamp()
+
     def watchers(self, count: int) -> list[side.Command]:
-        """Return the commands of a web server, and of what has so many overviews open there."""
+        """Return two commands: a web server, and what has so many overviews open there."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         client, address = _client(), reverse("admin:sisy_dashboard_changelist")

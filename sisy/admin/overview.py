@@ -16,7 +16,7 @@ from django.db.models.functions import Cast, Concat, Substr
 from django.utils import timezone
 
 from sisy import health, layer
-from sisy.live.turns import PAGES_APART, longest_round
+from sisy.live.turns import PAGES, longest_round
 from sisy.models import Run, RunStatus, Task, Worker
 from sisy.transitions.atomic import alias
 
@@ -106,7 +106,7 @@ class _Kept:
                 began = time.monotonic()
                 self._survey = read(timezone.now())
                 took = time.monotonic() - began
-                keep = max(_KEEP, _SHARE * took, _SHARE_OF_ROUND * longest_round(apart=PAGES_APART))
+                keep = max(_KEEP, _SHARE * took, _SHARE_OF_ROUND * longest_round(PAGES))
                 self.read_at, self._until = began, began + took + min(keep, _LONGEST_KEEP)
             return self._survey
 

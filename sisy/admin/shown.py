@@ -140,8 +140,8 @@ def distance(value: datetime) -> str:
 def duration(value: timedelta | None) -> str:
     """Say a duration in the units that fit it.
 
-    >>> duration(timedelta(milliseconds=42)), duration(timedelta(seconds=75)), duration(timedelta(hours=30))
-    ('42 ms', '1 min 15 s', '30 h 0 min')
+    >>> duration(timedelta(milliseconds=42)), duration(timedelta(seconds=75)), duration(timedelta(hours=50))
+    ('42 ms', '1 min 15 s', '2 d 2 h')
     """
     if value is None:
         return NOTHING
@@ -150,6 +150,8 @@ def duration(value: timedelta | None) -> str:
         return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
     minutes, rest = divmod(round(seconds), 60)
     hours, of_hour = divmod(minutes, 60)
+    if hours >= 48:  # as live.js
+        return f"{hours // 24} d {hours % 24} h"
     if hours:
         return f"{hours} h {of_hour} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

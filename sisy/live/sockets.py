@@ -16,13 +16,17 @@ from django.conf import settings
 
 from sisy.live.hub import Hub, hub_of_this_loop
 from sisy.live.jobs import job_of
-from sisy.live.turns import PAGES_APART, Turns, turns_of_this_loop
+from sisy.live.turns import JOBS, PAGES, Turns, turns_of_this_loop
 from sisy.messages import Changed
 
 _log = logging.getLogger("sisy.live")
 
 SEND_EVERY: Final = 0.5  # seconds between two hints to one browser
-JOBS_APART: Final = 0.02  # the same for visitors' jobs, which cost less
+PAGES_APART: Final = 0.125
+"""Seconds from a hint to one of the admin's pages to the next one's in this process."""
+BUSY_APART: Final = 0.5
+"""The same after a hint that names no rows because there are too many: workers need the machine more than pages do."""
+JOBS_APART: Final = 0.02  # between visitors' jobs, which cost less
 CHECK_EVERY: Final = 60.0  # seconds between two looks at whether the user still may
 LONGEST_TEXT: Final = 1024  # characters that a browser may send, which are not read
 
@@ -44,8 +48,8 @@ class HintConsumer(AsyncWebsocketConsumer):
     _is_asking = False
     _sent_at = 0.0
 
-    apart = PAGES_APART
-    """Seconds between two hints to any browser that has a socket of this kind in this process."""
+    kind = PAGES
+    """Whose turns these are."""
 
     async def is_allowed(self, user: Any) -> bool:
         """Tell whether this user may have hints; None is nobody."""
@@ -55,9 +59,9 @@ class HintConsumer(AsyncWebsocketConsumer):
         """Return what of a change this socket tells."""
         raise NotImplementedError
 
-    def pause(self) -> float:
-        """Return how many seconds the page shall let pass between two fetches, whatever it knows to be old."""
-        return SEND_EVERY
+    def apart(self, changed: Changed) -> float:
+        """Return how many seconds after such a hint the next browser with a socket of this kind may have one."""
+        raise NotImplementedError
 
     async def connect(self) -> None:
         """Let the user in, or not."""
@@ -68,7 +72,7 @@ class HintConsumer(AsyncWebsocketConsumer):
         self._outbox: asyncio.Queue[str] = asyncio.Queue(maxsize=100)
         self._check = asyncio.create_task(self._keep_checking(), name="sisy socket check")
         self._writer = asyncio.create_task(self._write(), name="sisy socket writer")
-        self._turns = turns_of_this_loop(apart=self.apart)
+        self._turns = turns_of_this_loop(self.kind)
         self._turns.members += 1
         self._hub = hub_of_this_loop()
         self._hub.join(self)
@@ -102,11 +106,16 @@ class HintConsumer(AsyncWebsocketConsumer):
             now = asyncio.get_running_loop().time()
             self._turns.ask(self._flush, earliest=max(now, self._sent_at + SEND_EVERY))
 
-    def _flush(self) -> None:
+    def _flush(self) -> float:
         changed, self._waiting, self._is_asking = self._waiting, None, False
+        if changed is None or self._turns is None:
+            return 0.0
         self._sent_at = asyncio.get_running_loop().time()
-        if changed is not None:
-            self._send_soon({"changed": self.topics(changed), "pause": self.pause()})
+        apart = self.apart(changed)
+        # How long the page shall let pass between two fetches, whatever it knows to be old: all shall have a turn.
+        pause = max(SEND_EVERY, round(self._turns.members * apart, 2))
+        self._send_soon({"changed": self.topics(changed), "pause": pause})
+        return apart
 
     def _send_soon(self, frame: dict[str, Any]) -> None:
         if self._outbox.full():  # a browser that takes nothing: it will fetch everything when it does
@@ -150,15 +159,15 @@ class LiveConsumer(HintConsumer):
         """Return everything that changed."""
         return changed.topics()
 
-    def pause(self) -> float:
-        """Return a time in which all pages can have a turn: every change is news for nearly all of them."""
-        return SEND_EVERY if self._turns is None else max(SEND_EVERY, round(self._turns.round, 2))
+    def apart(self, changed: Changed) -> float:
+        """Spread the pages, which nearly every change is news for; the more the more happens elsewhere."""
+        return BUSY_APART if changed.everything else PAGES_APART
 
 
 class JobConsumer(HintConsumer):
     """Hints for one run, for the visitor whose token allows it."""
 
-    apart = JOBS_APART
+    kind = JOBS
 
     async def is_allowed(self, user: Any) -> bool:
         """Tell whether the token is good, and good for this user."""
@@ -169,6 +178,10 @@ class JobConsumer(HintConsumer):
     def topics(self, changed: Changed) -> list[str]:
         """Return the run, if it changed."""
         return [f"run:{self._run}"] if changed.everything or self._run in changed.runs else []
+
+    def apart(self, changed: Changed) -> float:
+        """Spread the visitors a little."""
+        return JOBS_APART
 
 
 def _may_view(user: Any) -> bool:

@@ -1,6 +1,7 @@
 """Turns: what many want to do at once is spread over time, so that it takes a bounded part of the process.
 
-sockets.py has a browser's hint wait for its turn: each hint makes that browser fetch what is news.
+sockets.py has a browser's hint wait for its turn: each hint makes that browser fetch what is news, which costs the web
+server ten milliseconds of a core.
 """
 
 import asyncio
@@ -10,10 +11,13 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
-Call = Callable[[], None]
+Call = Callable[[], float]
+"""Takes its turn; returns the seconds until the next one may be taken."""
 
-PAGES_APART: Final = 0.125
-"""Seconds between two hints to any of the admin's pages in one process: each has that page fetch a part of it."""
+PAGES: Final = "pages"
+"""The turns of the admin's pages."""
+JOBS: Final = "jobs"
+"""The turns of visitors' own jobs."""
 
 
 class Turns:
@@ -21,14 +25,13 @@ class Turns:
 
     Args:
         loop: the event loop in which all of it happens.
-        apart: seconds between two turns.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, apart: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.members = 0
         """Those who will ask again and again."""
         self._loop = loop
-        self._apart = apart
+        self._apart = 0.0  # as the last one wished
         self._waiting: list[tuple[float, int, Call]] = []
         self._order = itertools.count()
         self._free_at = 0.0
@@ -36,7 +39,7 @@ class Turns:
 
     @property
     def round(self) -> float:
-        """Seconds in which every member can have a turn."""
+        """Seconds in which every member can have a turn, if all take as long as the last one."""
         return self.members * self._apart
 
     def ask(self, call: Call, *, earliest: float) -> None:
@@ -64,27 +67,29 @@ class Turns:
 
     def _next(self) -> None:
         _earliest, _order, call = heapq.heappop(self._waiting)
-        self._free_at = self._loop.time() + self._apart
-        self._wait()
-        call()
+        try:
+            self._apart = call()
+        finally:  # whatever one does, the others have their turns
+            self._free_at = self._loop.time() + self._apart
+            self._wait()
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, Turns]] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Turns]] = WeakKeyDictionary()
 
 
-def turns_of_this_loop(*, apart: float) -> Turns:
-    """Return the turns of the running event loop that are so many seconds apart."""
+def turns_of_this_loop(kind: str) -> Turns:
+    """Return the turns of a kind in the running event loop: PAGES or JOBS."""
     loop = asyncio.get_running_loop()
     of_loop = _turns.setdefault(loop, {})
-    if apart not in of_loop:
-        of_loop[apart] = Turns(loop, apart=apart)
-    return of_loop[apart]
+    if kind not in of_loop:
+        of_loop[kind] = Turns(loop)
+    return of_loop[kind]
 
 
-def longest_round(*, apart: float) -> float:
+def longest_round(kind: str) -> float:
     """Return the longest time that a member in this process waits for its next turn, in seconds; from any thread.
 
     Args:
-        apart: as for `turns_of_this_loop`.
+        kind: as for `turns_of_this_loop`.
     """
-    return max((turns[apart].round for turns in list(_turns.values()) if apart in turns), default=0.0)
+    return max((turns[kind].round for turns in list(_turns.values()) if kind in turns), default=0.0)

@@ -2,11 +2,11 @@
 // is fetched as HTML from the server, which checks permissions and renders it, and is merged into the page.
 // Without this script the pages are as complete, and stand still.
 
-const POLL = 5000, LIVE_POLL = 30000, SPEAK = 10000, LONGEST_WAIT = 30000;
+const PAUSE = 500, POLL = 5000, LIVE_POLL = 30000, SPEAK = 10000, LONGEST_WAIT = 30000;
 const status = document.getElementById("sisy-live");
 const wanted = new Set();
-let offset = serverNow(status?.dataset.sisyNow), isBusy = false, notBefore = 0, timer = 0, polled = 0, hasFailed = false;
-let pause = 500, wantedAt = 0, isOut = false, spoken = "", spokenAt = 0;
+let offset = serverNow(status?.dataset.sisyNow), isBusy = false, fetchedAt = -Infinity, took = 0, timer = 0, hasFailed = false;
+let pause = PAUSE, rest = PAUSE, wantedAt = 0, isOut = false, spoken = "", spokenAt = 0, lookedAt = 0;
 const title = document.title;
 
 function serverNow(seconds) {
@@ -25,6 +25,8 @@ function isNews(topics, on) {
 
 function want(topics) {
     wantedAt = performance.now();
+    rest = PAUSE; // the server has seen to it that others have their turns
+    if (topics.includes("*")) lookedAt = wantedAt;
     for (const region of regions()) {
         if (isNews(topics, region.dataset.sisyOn)) wanted.add(region.id);
     }
@@ -34,7 +36,7 @@ function want(topics) {
 function soon() {
     if (!wanted.size || isBusy || isOut || document.hidden) return;
     clearTimeout(timer);
-    timer = setTimeout(refresh, Math.max(0, notBefore - performance.now()));
+    timer = setTimeout(refresh, Math.max(0, fetchedAt + Math.max(rest, 4 * took) - performance.now()));
 }
 
 async function refresh() {
@@ -50,18 +52,22 @@ async function refresh() {
         groups.set(url.href, [...(groups.get(url.href) ?? []), name]);
     }
     wanted.clear();
-    let failed = false;
+    let failed = false, isStale = false;
     for (const [pattern, names] of groups) {
         try {
             const readAt = await fetchRegions(pattern.replace("/*/", `/${names.join("+")}/`));
-            if (readAt < since) names.forEach((name) => wanted.add(`sisy-${name}`)); // read before the hint came
+            if (readAt >= since) continue;
+            names.forEach((name) => wanted.add(`sisy-${name}`)); // read before the hint came
+            isStale = true;
         } catch {
             failed = true;
         }
     }
     hasFailed = failed;
+    if (isStale && wantedAt === since) rest = pause;
     isBusy = false;
-    notBefore = performance.now() + Math.max(pause, 4 * (performance.now() - began));
+    fetchedAt = performance.now();
+    took = fetchedAt - began;
     show();
     soon();
 }
@@ -187,7 +193,7 @@ class Hints {
             show();
             want(["*"]); // what was missed is not told: look
         }
-        if (frame.pause) pause = 1000 * frame.pause; // the more pages are open, the longer
+        if (frame.pause) pause = 1000 * frame.pause; // until all pages have had a turn
         if (frame.changed) want(frame.changed);
     }
 
@@ -260,7 +266,7 @@ async function post(form, button) {
     if (elsewhere) location.assign(elsewhere);
     else if (response.ok) tell(new DOMParser().parseFromString(await response.text(), "text/html").querySelector("ul"));
     else tell(refusal());
-    notBefore = 0;
+    fetchedAt = -Infinity;
     want(["*"]);
 }
 
@@ -322,13 +328,9 @@ window.addEventListener("online", () => want(["*"]));
 setInterval(() => {
     if (document.hidden) return;
     tick();
-    const now = performance.now();
-    if (now - polled >= (isLive() ? LIVE_POLL : POLL)) {
-        polled = now;
-        want(["*"]);
-    }
+    if (performance.now() - lookedAt >= (isLive() ? LIVE_POLL : POLL)) want(["*"]);
 }, 1000);
 
-polled = performance.now();
+lookedAt = performance.now();
 tick();
 show();
