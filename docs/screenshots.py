@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from math import sin
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,14 +43,19 @@ def type_a_schedule(page: Any) -> None:
     page.evaluate("document.querySelector('#id_schedule').closest('fieldset').scrollIntoView()")
 
 
+def wait_for_an_audit(page: Any) -> None:
+    page.wait_for_selector(".sisy-progress", timeout=90_000)  # one begins each minute
+    page.wait_for_timeout(5_000)
+
+
 SCREENS = {
-    "overview": Screen("sisy/dashboard/", height=900),
+    "overview": Screen("sisy/dashboard/", height=1000, prepare=wait_for_an_audit),
     "tasks": Screen("sisy/task/?o=1", height=860),
     "task": Screen("sisy/task/{digest}/change/", height=1060),
     "schedule": Screen("sisy/task/add/", height=620, prepare=type_a_schedule),
     "upcoming": Screen("sisy/task/upcoming/", height=760),
     "runs": Screen("sisy/run/", height=760),
-    "run": Screen("sisy/run/{failed}/change/", height=900),
+    "run": Screen("sisy/run/{failed}/change/", height=1240),
     "workers": Screen("sisy/worker/", height=420),
     "phone": Screen("sisy/task/{digest}/change/", height=844, width=390),
 }
@@ -116,14 +122,14 @@ def fill() -> tuple[int, int]:
     """Write tasks and their past; return the keys of the task and of the run whose pages are shown."""
     from django.conf import settings
 
-    from sisy.models import Run, Task, task_with_callable
+    from sisy.models import Task, task_with_callable
 
     settings.SISY = {**settings.SISY, "KEEP_RUNS_DAYS": 100, "KEEP_RUNS_PER_TASK": 1000}
     chance = random.Random(7)
     sample, delete = "sisy.demo.tasks.sample_machine", "sisy.demo.models.Sample.delete_old"
     made = [
         ("Morning digest", sample, "0 9 * * mon-fri", "Europe/Paris", 24, 0.05, {}),
-        ("Import the price lists", sample, "*/30 6-20 * * *", "America/New_York", 2100, 0.02, {"overlap": "queue"}),
+        ("Import the price lists", sample, "*/30 6-20 * * *", "America/New_York", 900, 0.03, {"overlap": "queue"}),
         ("Rebuild the search index", delete, "15 */2 * * *", "Europe/Berlin", 340, 0.08, {"max_attempts": 3}),
         ("Close the books", delete, "30 2 1 * *", "Australia/Lord_Howe", 600, 0, {"at_most_once": True}),
         ("Invoices of the night", sample, "30 1 * * *", "Europe/London", 95, 0.12, {"timeout": timedelta(minutes=10)}),
@@ -136,11 +142,11 @@ def fill() -> tuple[int, int]:
         task.save()
         write_past(task, seconds=seconds, failing=failing, chance=chance)
         shown = shown or task.pk
-    write_log(shown)
+    write_change(shown)
     Task.objects.get(label="Close the books").pause()
-    failed = Run.objects.filter(status="FAILED").order_by("-slot").first()
-    assert failed is not None
-    return shown, failed.pk
+    write_confirmations(chance)
+    failed = write_failed_import()
+    return shown, failed
 
 
 def write_past(task: Any, *, seconds: float, failing: float, chance: random.Random) -> None:
@@ -154,10 +160,10 @@ def write_past(task: Any, *, seconds: float, failing: float, chance: random.Rand
     runs = []
     for place, slot in enumerate(slots):
         started = slot + timedelta(milliseconds=chance.randint(20, 900))
-        took = timedelta(seconds=seconds * chance.lognormvariate(0, 0.35))
-        values: dict[str, Any] = {"status": "SUCCESSFUL", "started_at": started, "finished_at": started + took}
+        finished = started + timedelta(seconds=seconds * chance.lognormvariate(0, 0.35))
+        values: dict[str, Any] = {"status": "SUCCESSFUL", "started_at": started, "finished_at": min(finished, now)}
         if chance.random() < failing:
-            values |= {"status": "FAILED", "reason": REASON, "errors": [error_at(started + took)]}
+            values |= failed_with(task.label, at=finished)
         elif place % 41 == 17:
             values = {
                 "status": "MISSED",
@@ -177,18 +183,76 @@ def write_past(task: Any, *, seconds: float, failing: float, chance: random.Rand
     )
 
 
-REASON = "ConnectionError: the mail server does not answer"
+def write_confirmations(chance: random.Random) -> None:
+    """Write the odd jobs of an hour: a shop confirms its orders."""
+    from django.utils import timezone
+
+    from sisy.models import Run
+
+    now, runs = timezone.now(), []
+    for minute in range(60):
+        for _ in range(round(9 + 6 * sin(minute / 8) + 5 * chance.random())):
+            began = now - timedelta(minutes=minute, seconds=60 * chance.random())
+            ended = began + timedelta(seconds=0.4 * chance.lognormvariate(0, 0.4))
+            values: dict[str, Any] = {"status": "SUCCESSFUL", "started_at": began, "finished_at": ended}
+            if chance.random() < 0.04:
+                values |= failed_with(ORDER, at=ended)
+            common = {"enqueued_at": began, "run_after": began, "callable": "sisy.demo.models.Report.write"}
+            runs.append(Run(label=ORDER, **common, **values))
+    Run.objects.bulk_create(sorted(runs, key=lambda run: run.enqueued_at))
 
 
-def error_at(instant: datetime) -> dict[str, Any]:
-    """Return an attempt's error as the worker writes it."""
+def write_failed_import() -> int:
+    """Write a run that says how far it came before it failed, and return its key."""
+    from django.utils import timezone
+
+    from sisy.models import Run, Task
+    from sisy.rows.run import RunLine
+
+    task = Task.objects.get(label="Import the price lists")
+    slot = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
+    Run.objects.filter(task=task, slot=slot).delete()
+    began, ended = slot + timedelta(milliseconds=420), slot + timedelta(minutes=9, seconds=31)
+    common = {"label": task.label, "callable": task.callable, "slot": slot, "enqueued_at": slot, "run_after": slot}
+    progress = {"fraction": 0.62, "text": "list 5 of 8"}
+    error = failed_with(task.label, at=ended)
+    run = Run.objects.create(task=task, **common, started_at=began, finished_at=ended, progress=progress, **error)
+    for place, (name, count) in enumerate([("garden", 1_912), ("kitchen", 4_070), ("lamps", 633), ("paper", 2_208)]):
+        at = began + timedelta(minutes=2 * place + 1, seconds=7 * place)
+        RunLine.objects.create(run=run, attempt=1, at=at, text=f"{name}: {count:,} prices")
+    RunLine.objects.create(run=run, attempt=1, at=ended, text="tools: line 1,204 is no price")
+    return int(run.pk)
+
+
+ORDER = "Confirm an order"
+REASONS = {
+    "Morning digest": "ConnectionError: the mail server does not answer",
+    "Import the price lists": "ValueError: could not convert string to float: '12,50'",
+    "Rebuild the search index": "TimeoutError: the search server has not answered for 30 s",
+    "Invoices of the night": "KeyError: 'vat_id'",
+    ORDER: "ConnectionError: the mail server does not answer",
+}
+WORKS = {
+    "Morning digest": ("digest.py", "send_digest", "mail.send(letters)"),
+    "Import the price lists": ("prices.py", "import_list", "prices = [float(row[2]) for row in csv.reader(lines)]"),
+    "Rebuild the search index": ("search.py", "rebuild", "index.refresh(timeout=30)"),
+    "Invoices of the night": ("invoices.py", "write", 'number = customer["vat_id"]'),
+    ORDER: ("orders.py", "confirm", "mail.send([letter])"),
+}
+
+
+def failed_with(label: str, *, at: datetime) -> dict[str, Any]:
+    """Return what a worker writes of a run that failed."""
+    (name, function, line), reason = WORKS[label], REASONS[label]
     lines = ["Traceback (most recent call last):"]
-    lines += ['  File "/srv/shop/digest.py", line 41, in send_digest', "    mail.send(letters)"]
-    lines += ['  File "/srv/shop/mail.py", line 12, in send', "    raise ConnectionError(NO_ANSWER)", REASON]
-    return {"attempt": 1, "at": instant.isoformat(), "exception": "ConnectionError", "traceback": "\n".join(lines)}
+    lines += [f'  File "/srv/shop/tasks.py", line 41, in {function}_task', f"    {name[:-3]}.{function}()"]
+    lines += ['  File "/usr/lib/python3.12/contextlib.py", line 81, in inner', "    return func(*args, **kwds)"]
+    lines += [f'  File "/srv/shop/{name}", line 112, in {function}', f"    {line}", reason]
+    error = {"attempt": 1, "at": at.isoformat(), "exception": reason.split(":")[0], "traceback": "\n".join(lines)}
+    return {"status": "FAILED", "finished_at": at, "reason": reason, "errors": [error]}
 
 
-def write_log(key: int) -> None:
+def write_change(key: int) -> None:
     """Let the administrator have changed the schedule."""
     from django.contrib.admin.models import LogEntry
     from django.contrib.auth import get_user_model

@@ -1,5 +1,6 @@
 """The next 24 hours: the lanes, their bounds, what is marked on them, and the page."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -155,6 +156,12 @@ def test_the_page_has_a_lane_for_each_task_that_runs_within_a_day(admin_client):
 @pytest.mark.parametrize("page", ["0", "-1", "x", "9" * 50, "²", ""])
 def test_any_page_can_be_asked_for(admin_client, page):
     assert admin_client.get(PAGE, {"p": page}).status_code == 200
+
+
+@pytest.mark.django_db
+def test_the_breadcrumbs_end_with_the_page(admin_client):
+    html = admin_client.get(PAGE).content.decode()
+    assert re.search(r'class="breadcrumbs">.*?Upcoming\s*</(li|div)>', html, re.DOTALL)
 
 
 @pytest.mark.django_db

@@ -1,5 +1,6 @@
 """The overview and live regions: what they show, to whom, at what cost; and what answers when the script asks."""
 
+import dataclasses
 import math
 import time
 import uuid
@@ -166,6 +167,28 @@ def test_the_last_hour_is_drawn_and_told(admin_client):
     assert titles
     assert "2 failed" in words(page)
     assert "0 successful, 2 failed, 0 others" in page.text
+
+
+def test_what_was_missed_or_lost_is_a_click_away(admin_client):
+    assert "nothing was missed" in region(admin_client, "health").text
+    for status, label in (("MISSED", "gone by"), ("LOST", "gone with it"), ("FAILED", "another matter")):
+        run_that_is(status, label=label)
+    overview.forget()
+    tile = region(admin_client, "health")
+    assert "1, 1" in words(tile)
+    (url,) = [tag["href"] for name, tag in tile.tags if name == "a"]
+    found = Page(admin_client.get(url)).text
+    assert "gone by" in found
+    assert "gone with it" in found
+    assert "another matter" not in found
+
+
+def test_clocks_that_differ_are_told_beside_the_heartbeat(admin_client, monkeypatch):
+    seen = overview.read(timezone.now())
+    far = dataclasses.replace(seen, health=dataclasses.replace(seen.health, clock_difference=timedelta(seconds=-7)))
+    monkeypatch.setattr(overview._kept, "_until", math.inf)
+    monkeypatch.setattr(overview._kept, "_survey", far)
+    assert "clocks differ by 7 s" in region(admin_client, "health").text
 
 
 def test_the_minutes_of_the_chart_are_those_in_which_runs_ended():

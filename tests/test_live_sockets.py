@@ -143,6 +143,20 @@ async def test_many_pages_take_it_slowly_while_more_changes_than_can_be_named():
         await page.disconnect()
 
 
+@pytest.mark.parametrize(
+    ("change", "apart"),
+    [
+        (changed([1], [2]), PAGES_APART),
+        (changed(range(8)), 2 * PAGES_APART),
+        (changed(range(8), range(8)), BUSY_APART),
+        (changed(range(1000)), BUSY_APART),
+        (changed(workers=True), PAGES_APART),
+    ],
+)
+def test_the_more_rows_change_the_more_slowly_pages_are_told(change, apart):
+    assert sockets.LiveConsumer().apart(change) == apart
+
+
 async def test_so_many_changes_that_they_can_not_be_named_are_told_as_everything():
     page = socket(await cookie("view_run"))
     await page.connect()

@@ -57,6 +57,7 @@ class DashboardAdmin(NotByHand, LiveAdmin):
             "queues": [(backlog.queue, backlog.ready) for backlog in found.backlog],
             "layer": _layer_in_words(seen),
             "clock": shown.duration(abs(found.clock_difference)),
+            "missed_url": self._runs(status__in="MISSED,LOST", enqueued="day"),
             "is_clock_off": abs(found.clock_difference) > timedelta(seconds=2),
         }
 

@@ -28,7 +28,8 @@ _MOST_GROUPS: Final = 12
 _KEEP: Final = 0.4  # seconds that a survey may be old, unless this process itself changes something
 _SHARE: Final = 19  # and this many times as long as it took to read: a twentieth of a core at most, however many look
 _SHARE_OF_ROUND: Final = 0.2  # and this part of the time in which all who look have a turn: nobody sees the difference
-_LONGEST_KEEP: Final = 2.0  # what is shown is never older than a breath
+_LONGEST_KEEP: Final = 2.0  # what is shown is never older than a breath,
+_LONGEST_OF_ROUND: Final = 5.0  # or than this where those who look have to wait for their turns anyway
 _PING_EVERY: Final = 20.0  # seconds between two round trips through the channel layer
 _PING_PATIENCE: Final = 0.05  # seconds that a page waits for the first of them
 
@@ -91,6 +92,12 @@ class Survey:
     round_trip: layer.RoundTrip | None
 
 
+def _keep(took: float) -> float:
+    """Return how many seconds a survey is good that took so long to read."""
+    of_round = min(_SHARE_OF_ROUND * longest_round(PAGES), _LONGEST_OF_ROUND)
+    return max(_KEEP, min(_SHARE * took, _LONGEST_KEEP), of_round)
+
+
 class _Kept:
     """The last survey, for as long as it is good."""
 
@@ -106,8 +113,7 @@ class _Kept:
                 began = time.monotonic()
                 self._survey = read(timezone.now())
                 took = time.monotonic() - began
-                keep = max(_KEEP, _SHARE * took, _SHARE_OF_ROUND * longest_round(PAGES))
-                self.read_at, self._until = began, began + took + min(keep, _LONGEST_KEEP)
+                self.read_at, self._until = began, began + took + _keep(took)
             return self._survey
 
     def forget(self) -> None:

@@ -267,12 +267,13 @@ class TaskAdmin(VerbAdmin):
         """Show the next 24 hours."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
+        app = {"app_label": self.opts.app_label, "app_config": self.opts.app_config}
         context = {
             **self.admin_site.each_context(request),
             **self.live_context(request),
             "title": _("Upcoming"),
             "opts": self.opts,
-            "cl": {"opts": self.opts},
+            "cl": {"opts": {**app, "verbose_name_plural": _("Upcoming")}},  # what the breadcrumbs show
             "media": self.media,
             "query": request.GET,
         }

@@ -23,9 +23,10 @@ _log = logging.getLogger("sisy.live")
 
 SEND_EVERY: Final = 0.5  # seconds between two hints to one browser
 PAGES_APART: Final = 0.125
-"""Seconds from a hint to one of the admin's pages to the next one's in this process."""
+"""Seconds from a hint to one of the admin's pages to the next one's in this process, if it names a few rows."""
 BUSY_APART: Final = 0.5
-"""The same after a hint that names no rows because there are too many: workers need the machine more than pages do."""
+"""The same after a hint with many: workers need the machine more than pages do then."""
+_FEW: Final = 4  # rows
 JOBS_APART: Final = 0.02  # between visitors' jobs, which cost less
 CHECK_EVERY: Final = 60.0  # seconds between two looks at whether the user still may
 LONGEST_TEXT: Final = 1024  # characters that a browser may send, which are not read
@@ -160,8 +161,9 @@ class LiveConsumer(HintConsumer):
         return changed.topics()
 
     def apart(self, changed: Changed) -> float:
-        """Spread the pages, which nearly every change is news for; the more the more happens elsewhere."""
-        return BUSY_APART if changed.everything else PAGES_APART
+        """Spread the pages, which nearly every change is news for; the wider the more happens elsewhere."""
+        rows = len(changed.runs) + len(changed.tasks)
+        return BUSY_APART if changed.everything else min(BUSY_APART, PAGES_APART * max(1.0, rows / _FEW))
 
 
 class JobConsumer(HintConsumer):
