@@ -55,7 +55,7 @@ SCREENS = {
     "schedule": Screen("sisy/task/add/", height=620, prepare=type_a_schedule),
     "upcoming": Screen("sisy/task/upcoming/", height=760),
     "runs": Screen("sisy/run/", height=760),
-    "run": Screen("sisy/run/{failed}/change/", height=1240),
+    "run": Screen("sisy/run/{failed}/change/", height=1040),
     "workers": Screen("sisy/worker/", height=420),
     "phone": Screen("sisy/task/{digest}/change/", height=844, width=390),
 }
@@ -216,7 +216,7 @@ def write_failed_import() -> int:
     common = {"label": task.label, "callable": task.callable, "slot": slot, "enqueued_at": slot, "run_after": slot}
     progress = {"fraction": 0.62, "text": "list 5 of 8"}
     error = failed_with(task.label, at=ended)
-    run = Run.objects.create(task=task, **common, started_at=began, finished_at=ended, progress=progress, **error)
+    run = Run.objects.create(task=task, **common, started_at=began, progress=progress, **error)
     for place, (name, count) in enumerate([("garden", 1_912), ("kitchen", 4_070), ("lamps", 633), ("paper", 2_208)]):
         at = began + timedelta(minutes=2 * place + 1, seconds=7 * place)
         RunLine.objects.create(run=run, attempt=1, at=at, text=f"{name}: {count:,} prices")
