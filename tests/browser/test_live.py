@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from sisy.models import Run, RunStatus, Task, task_with_callable
 from tests.browser import tasks
 from tests.browser.conftest import Site
-from tests.flow.processes import wait_for
+from tests.flow.processes import Process, wait_for, wait_for_workers
 
 pytestmark = pytest.mark.browser
 
@@ -87,6 +87,30 @@ def test_the_page_of_a_run_shows_progress_and_log_as_they_come_and_cancels_after
         page.wait_for_selector("#sisy-summary >> text=Cancelled", timeout=SOON)
         page.wait_for_selector("#sisy-buttons >> text=Retry", timeout=SOON)
         assert Run.objects.get().status == RunStatus.CANCELLED
+
+
+def test_two_workers_are_watched_side_by_side_and_one_is_seen_to_leave(
+    site: Site, manage: Callable[..., Process], open_page: Any, superuser: User, until_file: Path
+) -> None:
+    first, second = workers = [manage("sisy_worker", "--concurrency", "1", layer="redis") for _ in range(2)]
+    wait_for_workers(*workers)
+    with open_page(superuser) as overview, open_page(superuser) as page:
+        overview.goto(OVERVIEW)
+        page.goto("/admin/sisy/worker/")
+        for each in (overview, page):
+            live(each)
+        for label in ("one", "other"):
+            climbing(until_file, label)
+        for pid in (first.pid, second.pid):
+            overview.wait_for_selector(f"#sisy-running >> text=:{pid}", timeout=SOON)
+        overview.wait_for_selector("#sisy-health >> text=2 of 2 slots busy", timeout=SOON)
+        for label in ("one", "other"):
+            page.wait_for_selector(f"#sisy-results >> text={label}", timeout=SOON)
+        until_file.touch()
+        overview.wait_for_selector("#sisy-counts >> text=2 Successful", timeout=SOON)
+        first.stop()
+        overview.wait_for_selector("#sisy-health >> text=1 alive", timeout=SOON)
+        page.wait_for_selector("#sisy-results >> text=Stopped", timeout=SOON)
 
 
 WHEN_SEEN = """() => {
