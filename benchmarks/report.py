@@ -94,13 +94,12 @@ def _section(results: Results, work: str) -> str:
     names = [name for name in _COLUMNS if any(name in measurement.figures for measurement in measurements)]
     rows = [["contender", "size", *(_COLUMNS[name] for name in names), "lost", "doubled"]]
     for measurement in measurements:
+        size = ", ".join(filter(None, [measurement.case, measurement.note]))
         if measurement.error:
-            rows.append([measurement.title, measurement.case, *["failed"] * len(names), "", ""])
+            rows.append([measurement.title, size, *["failed"] * len(names), "", ""])
             continue
         figures = [_with_range(measurement.figures[name]) if name in measurement.figures else "" for name in names]
-        rows.append(
-            [measurement.title, measurement.case, *figures, f"{measurement.lost:,}", f"{measurement.doubled:,}"]
-        )
+        rows.append([measurement.title, size, *figures, f"{measurement.lost:,}", f"{measurement.doubled:,}"])
     used = [place for place, _ in enumerate(rows[0]) if any(row[place] for row in rows[1:])]
     return _table(_HEADINGS[work], [[row[place] for place in used] for row in rows])
 

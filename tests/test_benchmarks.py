@@ -58,11 +58,13 @@ def test_a_contender_that_failed_is_a_row_and_not_the_end(tmp_path):
     good = Measurement(work="burst", contender="sisy", title="sisy", figures={"rate": [3.0, 1.0, 2.0]})
     bad = Measurement(work="burst", contender="huey", title="huey", error="it fell over")
     results = Results(machine=dict.fromkeys(("taken", "processors", "memory", "system", "python", "options"), "x"))
+    good.note = "in an hour of calm"
     results.measurements = [bad, good]
     report.write(results, tmp_path)
     text = (tmp_path / "speed-results.rst").read_text()
     assert "2 (1 to 3)" in text
     assert "failed" in text
+    assert ", in an hour of calm\n" in text or "     - in an hour of calm\n" in text
     results.write(tmp_path / "speed-results.json")
     assert Results.read(tmp_path / "speed-results.json") == results
 
