@@ -10,11 +10,13 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final
 
 from django import forms
+from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext
+from django.utils.translation import gettext as of_django  # makemessages leaves these to Django's own catalogues
 from django.utils.translation import gettext_lazy as _
 
 from sisy import callables
@@ -56,7 +58,15 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]  # can't be subscript
             self.instance.created_at = timezone.now()  # what "@once" counts from until the task is saved
         _ = self.instance.userdata  # from here on the task knows whether it is changed
         self._offer_choices()
+        self._name_halves()
         self._remember_what_is_shown()
+
+    def _name_halves(self) -> None:
+        """Say which instant a date and a time belong to; Django 5.2 has no labels there at all."""
+        for field in self.fields.values():
+            if isinstance(field.widget, AdminSplitDateTime):
+                for half, name in zip(field.widget.widgets, (of_django("Date:"), of_django("Time:")), strict=True):
+                    half.attrs["aria-label"] = f"{field.label}, {name}".rstrip(":")
 
     def full_clean(self) -> None:
         """Check everything; if something is wrong, the page shows the task as it is, beside what was typed."""

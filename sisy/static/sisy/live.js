@@ -1,11 +1,10 @@
-// Keeps live regions of a page up to date: hints come through a websocket, or a timer takes their place; what to show
-// is fetched as HTML from the server, which checks permissions and renders it, and is merged into the page.
-// Without this script the pages are as complete, and stand still.
+// Keeps live regions of a page up to date: hints come through a websocket, or from a timer; what to show is fetched as
+// HTML and merged into the page. Without this script the pages are as complete, and stand still.
 
 const PAUSE = 500, POLL = 5000, LIVE_POLL = 30000, SPEAK = 10000, LONGEST_WAIT = 30000;
 const status = document.getElementById("sisy-live");
 const wanted = new Set();
-let offset = serverNow(status?.dataset.sisyNow), isBusy = false, fetchedAt = -Infinity, took = 0, timer = 0, hasFailed = false;
+let offset = serverNow(status?.dataset.sisyNow), isBusy = false, fetchedAt = 0, took = 0, timer = 0, hasFailed = false;
 let pause = PAUSE, rest = PAUSE, wantedAt = 0, isOut = false, spoken = "", spokenAt = 0, lookedAt = 0;
 const title = document.title;
 
@@ -36,7 +35,7 @@ function want(topics) {
 function soon() {
     if (!wanted.size || isBusy || isOut || document.hidden) return;
     clearTimeout(timer);
-    timer = setTimeout(refresh, Math.max(0, fetchedAt + Math.max(rest, 4 * took) - performance.now()));
+    timer = setTimeout(refresh, fetchedAt + Math.max(rest, 4 * took) - performance.now());
 }
 
 async function refresh() {
@@ -64,8 +63,8 @@ async function refresh() {
         }
     }
     hasFailed = failed;
-    if (isStale && wantedAt === since) rest = pause;
     isBusy = false;
+    if (isStale && wantedAt === since) rest = pause;
     fetchedAt = performance.now();
     took = fetchedAt - began;
     show();
@@ -78,7 +77,7 @@ async function fetchRegions(url) {
     if (response.type === "opaqueredirect" || response.status === 403) isOut = true;
     if (!response.ok) throw new Error(response.status);
     offset = serverNow(response.headers.get("Sisy-Now"));
-    const parsed = new DOMParser().parseFromString(await response.text(), "text/html");
+    const parsed = parse(await response.text());
     for (const region of parsed.querySelectorAll("[data-sisy-url]")) {
         const old = document.getElementById(region.id);
         if (old) merge(old, region);
@@ -87,6 +86,10 @@ async function fetchRegions(url) {
     tick();
     speak();
     return asked - 1000 * (response.headers.get("Sisy-Age") ?? 0);
+}
+
+function parse(html) {
+    return new DOMParser().parseFromString(html, "text/html");
 }
 
 // Merging: what is equal stays, so that focus, selection, scroll and open details do
@@ -135,7 +138,7 @@ function mergeChildren(old, next) {
     }
 }
 
-// Time that goes on: elapsed and remaining, by the server's clock
+// Elapsed and remaining time, by the server's clock
 
 function tick() {
     const now = Date.now() + offset;
@@ -205,8 +208,8 @@ class Hints {
     }
 }
 
-const addresses = new Set([...document.querySelectorAll("[data-sisy-socket]")].map((one) => one.dataset.sisySocket));
-const sockets = [...addresses].map((address) => new Hints(address));
+const addresses = [...document.querySelectorAll("[data-sisy-socket]")].map((one) => one.dataset.sisySocket);
+const sockets = [...new Set(addresses)].map((address) => new Hints(address));
 
 function isLive() {
     return sockets.length > 0 && sockets.every((hints) => hints.isLive);
@@ -264,18 +267,15 @@ async function post(form, button) {
     }
     const elsewhere = response.headers.get("Sisy-Location");
     if (elsewhere) location.assign(elsewhere);
-    else if (response.ok) tell(new DOMParser().parseFromString(await response.text(), "text/html").querySelector("ul"));
+    else if (response.ok) tell(parse(await response.text()).querySelector("ul"));
     else tell(refusal());
-    fetchedAt = -Infinity;
+    fetchedAt = 0;
     want(["*"]);
 }
 
 function refusal() {
-    const list = document.createElement("ul"), item = document.createElement("li");
-    list.className = "messagelist";
-    item.className = "error";
-    item.textContent = status.dataset.refused;
-    list.append(item);
+    const list = parse('<ul class="messagelist"><li class="error">').querySelector("ul");
+    list.firstChild.textContent = status.dataset.refused;
     return list;
 }
 
@@ -331,6 +331,5 @@ setInterval(() => {
     if (performance.now() - lookedAt >= (isLive() ? LIVE_POLL : POLL)) want(["*"]);
 }, 1000);
 
-lookedAt = performance.now();
 tick();
 show();

@@ -1,5 +1,5 @@
-// The pages of tasks, made livelier: what a schedule means while it is typed, instants in the browser's zone, menus that
-// close, charts by arrow keys. Everything on them works without this.
+// For the pages of tasks: what a schedule means while it is typed, instants in the browser's zone, menus that close,
+// charts by arrow keys. Everything works without this.
 
 const PAUSE = 250; // milliseconds without a key before the server is asked
 
