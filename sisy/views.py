@@ -27,16 +27,25 @@ _MOST: Final = 20  # jobs that one request may ask for
 @require_safe
 @never_cache
 def job(request: HttpRequest, tokens: str) -> HttpResponse:
-    """Return the region of a visitor's job, or of several with "+" between their tokens."""
+    """Return the region of a visitor's job, or of those of several that are still there and his or her own.
+
+    Args:
+        request: of the visitor.
+        tokens: one, or several with "+" between them.
+
+    Raises:
+        Http404: there is none that this visitor may see.
+    """
     regions = []
     for token in tokens.split("+")[:_MOST]:
         allowed = job_of(token)
         if allowed is None or not allowed.is_for(getattr(request, "user", None)):
-            raise Http404
+            continue
         run = Run.objects.filter(pk=allowed.run).first()
-        if run is None:
-            raise Http404
-        regions.append(_region(run, token=token, reload="reload" in request.GET))
+        if run is not None:
+            regions.append(_region(run, token=token, reload="reload" in request.GET))
+    if not regions:
+        raise Http404
     return HttpResponse(SafeString("\n").join(regions))
 
 
@@ -50,7 +59,7 @@ def job_region(run: Run, *, user: Any, reload: bool) -> SafeString:
     """
     is_somebody = user is not None and user.is_authenticated
     token = token_of(Job(run=run.pk, user=str(user.pk) if is_somebody else ""))
-    return _region(run, token=token, reload=reload)
+    return _region(run, token=token, reload=reload and not run.is_over)  # what is over when it is shown stays so
 
 
 def _region(run: Run, *, token: str, reload: bool) -> SafeString:

@@ -20,6 +20,7 @@ import sisy
 from sisy import layer
 from sisy.admin import chart, live, overview, traceback
 from sisy.admin.overview import Minute
+from sisy.admin.run import RunAdmin
 from sisy.messages import changed
 from sisy.models import Heartbeat, Run, RunStatus, Task, Worker, task_with_callable
 from sisy.testing import drain
@@ -350,6 +351,41 @@ def test_a_list_keeps_its_filters_when_it_is_fetched_again(admin_client):
     text = Page(admin_client.get(address)).text
     assert "broke" in text
     assert "waits" not in text
+
+
+def test_a_list_that_is_shorter_than_it_was_is_shown_from_its_beginning(admin_client, monkeypatch):
+    monkeypatch.setattr(RunAdmin, "list_per_page", 2)
+    for number in range(3):
+        run_that_is("SUCCESSFUL", label=f"done {number}")
+    address = f"{RUNS}fragment/results/"
+    assert "done 0" in Page(admin_client.get(address, {"p": "2"})).text
+    Run.objects.filter(label="done 0").delete()
+    assert "done 1" in Page(admin_client.get(address, {"p": "2"})).text
+    assert admin_client.get(address, {"status__exact__nonsense": "x"}).status_code in (302, 400, 404)
+
+
+def test_what_changes_while_a_survey_is_read_is_in_the_next_one(admin_client, monkeypatch):
+    read = overview.read
+
+    def read_and_change(now):
+        survey = read(now)
+        run_that_is("RUNNING", label="meanwhile")
+        overview.forget()
+        return survey
+
+    overview.forget()
+    monkeypatch.setattr(overview, "read", read_and_change)
+    assert "meanwhile" not in region(admin_client, "running").text
+    monkeypatch.setattr(overview, "read", read)
+    assert "meanwhile" in region(admin_client, "running").text
+
+
+def test_an_answer_shows_one_survey_and_tells_its_age(admin_client, monkeypatch):
+    old = dataclasses.replace(overview.read(timezone.now()), read_at=time.monotonic() - 7)
+    surveys = [old]
+    monkeypatch.setattr(overview, "survey", surveys.pop)  # asked for once
+    response = admin_client.get(f"{OVERVIEW}fragment/health+counts+running/")
+    assert float(response["Sisy-Age"]) >= 7
 
 
 def test_a_list_on_its_page_is_read_once(admin_client):

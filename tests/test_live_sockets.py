@@ -14,8 +14,10 @@ from django.test import Client
 
 from sisy import layer, sender
 from sisy.live import sockets
+from sisy.live.hub import hub_of_this_loop
 from sisy.live.jobs import Job, token_of
 from sisy.live.sockets import BUSY_APART, PAGES_APART
+from sisy.live.turns import PAGES, turns_of_this_loop
 from sisy.messages import changed
 from sisy.routing import JOB_PATH, LIVE_PATH, websockets
 from tests.flow.processes import wait_for
@@ -144,17 +146,43 @@ async def test_many_pages_take_it_slowly_while_more_changes_than_can_be_named():
 
 
 @pytest.mark.parametrize(
-    ("change", "apart"),
+    ("change", "within", "apart"),
     [
-        (changed([1], [2]), PAGES_APART),
-        (changed(range(8)), 2 * PAGES_APART),
-        (changed(range(8), range(8)), BUSY_APART),
-        (changed(range(1000)), BUSY_APART),
-        (changed(workers=True), PAGES_APART),
+        (changed([1], [2]), 0, PAGES_APART),
+        (changed(range(8)), 0.1, 2 * PAGES_APART),
+        (changed(range(8), range(8)), 0.5, BUSY_APART),
+        (changed(range(8), range(8)), 2, PAGES_APART),  # a page that waits for its turn is no sign of a burst
+        (changed(range(1000)), 30, BUSY_APART),
+        (changed(workers=True), 0, PAGES_APART),
     ],
 )
-def test_the_more_rows_change_the_more_slowly_pages_are_told(change, apart):
-    assert sockets.LiveConsumer().apart(change) == apart
+def test_the_faster_rows_change_the_more_slowly_pages_are_told(change, within, apart):
+    assert sockets.LiveConsumer().apart(change, within=within) == apart
+
+
+async def test_a_socket_that_ends_with_an_error_leaves_nothing_behind(monkeypatch):
+    page = socket(await cookie("view_run"))
+    await page.connect()
+    turns, hub = turns_of_this_loop(PAGES), hub_of_this_loop()
+    assert (turns.members, len(hub._listeners)) == (1, 1)
+
+    async def fail(consumer, **keywords):
+        raise RuntimeError("the server has gone")
+
+    monkeypatch.setattr(sockets.LiveConsumer, "close", fail)
+    await page.send_to(text_data="x" * 2000)
+    with pytest.raises(RuntimeError):
+        await page.wait()
+    assert (turns.members, len(hub._listeners)) == (0, 0)
+
+
+async def test_a_browser_that_takes_nothing_is_told_to_look_at_everything():
+    consumer = sockets.LiveConsumer()
+    consumer._outbox = asyncio.Queue(maxsize=3)
+    for key in range(4):
+        consumer._send_soon({"changed": [f"run:{key}"]})
+    kept = [json.loads(consumer._outbox.get_nowait()) for _ in range(consumer._outbox.qsize())]
+    assert kept == [{"live": False}, {"changed": ["run:3"]}]
 
 
 async def test_so_many_changes_that_they_can_not_be_named_are_told_as_everything():

@@ -41,7 +41,7 @@ class DashboardAdmin(NotByHand, LiveAdmin):
     @fragment(template="admin/sisy/dashboard/health.html", on=_ANY)
     def health(self, request: HttpRequest) -> dict[str, Any]:
         """Show whether everything that has to be there is, and what is wrong."""
-        seen = overview.survey()
+        seen = _seen(request)
         found = seen.health
         problems = health_of_sisy.judge(found)
         return {
@@ -64,20 +64,20 @@ class DashboardAdmin(NotByHand, LiveAdmin):
     @fragment(template="admin/sisy/dashboard/counts.html", on=_ANY)
     def counts(self, request: HttpRequest) -> dict[str, Any]:
         """Show how many there are in each state, each number with a link to them."""
-        seen = overview.survey()
+        seen = _seen(request)
         now, day = self._run_counts(seen)
         return {"groups": [(_("Now"), now), (_("Tasks"), self._task_counts(seen)), (_("24 h"), day)]}
 
     @fragment(template="admin/sisy/dashboard/throughput.html", on="run")
     def throughput(self, request: HttpRequest) -> dict[str, Any]:
         """Show what ended in each minute of the last hour."""
-        seen = overview.survey()
+        seen = _seen(request)
         return {"chart": chart(seen.minutes)}
 
     @fragment(template="admin/sisy/dashboard/running.html", on="run worker")
     def running(self, request: HttpRequest) -> dict[str, Any]:
         """Show what runs now, how far it is, and a button to cancel it."""
-        seen = overview.survey()
+        seen = _seen(request)
         may_cancel = request.user.has_perm("sisy.cancel_run")
         rows = [self._running_row(run, may_cancel=may_cancel) for run in seen.running]
         return {
@@ -89,7 +89,7 @@ class DashboardAdmin(NotByHand, LiveAdmin):
     @fragment(template="admin/sisy/dashboard/failures.html", on="run")
     def failures(self, request: HttpRequest) -> dict[str, Any]:
         """Show what failed within a day, by callable and exception."""
-        seen = overview.survey()
+        seen = _seen(request)
         groups = [
             {
                 "failure": failure,
@@ -109,7 +109,7 @@ class DashboardAdmin(NotByHand, LiveAdmin):
     @fragment(template="admin/sisy/dashboard/upcoming.html", on="task")
     def upcoming(self, request: HttpRequest) -> dict[str, Any]:
         """Show the tasks that are due next."""
-        seen = overview.survey()
+        seen = _seen(request)
         return {"rows": [self._upcoming_row(task) for task in seen.upcoming]}
 
     # The page --------------------------------------------------------------------------------------------------------
@@ -145,13 +145,13 @@ class DashboardAdmin(NotByHand, LiveAdmin):
             return render(request, "admin/sisy/messages.html")
         return HttpResponseRedirect(self._url("dashboard_changelist"))
 
-    def read_at(self) -> float:
+    def read_at(self, request: HttpRequest) -> float:
         """Return when the survey was read that the regions show."""
-        return overview.read_at()
+        return _seen(request).read_at
 
     def shared(self, request: HttpRequest) -> Shared:
         """Render what a survey shows once for all who see the same of it: fifty open overviews cost little more."""
-        seen = overview.survey()
+        seen = _seen(request)
         kept = self._kept
         if kept is None or kept[0] is not seen:
             kept = self._kept = (seen, {})
@@ -227,6 +227,14 @@ class DashboardAdmin(NotByHand, LiveAdmin):
 
     def _url(self, name: str, *keys: Any) -> str:
         return reverse(f"admin:sisy_{name}", args=keys, current_app=self.admin_site.name)
+
+
+def _seen(request: HttpRequest) -> overview.Survey:
+    """Return the one survey that everything in an answer shows."""
+    seen: overview.Survey | None = getattr(request, "sisy_survey", None)
+    if seen is None:
+        seen = request.sisy_survey = overview.survey()  # type: ignore[attr-defined]
+    return seen
 
 
 def _count(word: Any, number: int, url: str, *, status: str = "", state: str = "") -> dict[str, Any]:

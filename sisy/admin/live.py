@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied
 from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
@@ -218,10 +220,10 @@ class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
             raise Http404(", ".join(sorted(unknown)))
         response = HttpResponse(SafeString("\n").join(page[name] for name in names.split("+")))
         response["Sisy-Now"] = f"{timezone.now().timestamp():.3f}"
-        response["Sisy-Age"] = f"{max(0.0, began - self.read_at()):.3f}"  # when it was asked for
+        response["Sisy-Age"] = f"{max(0.0, began - self.read_at(request)):.3f}"  # when it was asked for
         return response
 
-    def read_at(self) -> float:
+    def read_at(self, request: HttpRequest) -> float:
         """Return when what the regions show was read, by time.monotonic(); live.js fetches again what is too old."""
         return math.inf
 
@@ -241,7 +243,16 @@ class LiveAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # can't be subscri
     @fragment(template="admin/sisy/results.html", on="{list}")
     def results(self, request: HttpRequest) -> dict[str, Any]:
         """Show the rows of the list, as the address filters them."""
-        changes = self.get_changelist_instance(request)
+        try:
+            changes = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:  # perhaps the page of a list that is shorter now
+            values = request.GET.copy()
+            values.pop(PAGE_VAR, None)
+            request.GET = values  # type: ignore[assignment]
+            try:
+                changes = self.get_changelist_instance(request)
+            except IncorrectLookupParameters as error:
+                raise Http404(str(error)) from error
         changes.formset = None
         return {"cl": changes}
 

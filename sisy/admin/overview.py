@@ -70,6 +70,7 @@ class Survey:
 
     Args:
         at: the instant.
+        read_at: the same by time.monotonic().
         health: how sisy is doing.
         counts: by status, runs of the last day; "later" and "blocked", runs that may not start yet; "enabled",
             "paused" and "ending", tasks.
@@ -82,6 +83,7 @@ class Survey:
     """
 
     at: datetime
+    read_at: float
     health: health.Health
     counts: dict[str, int]
     minutes: Sequence[Minute]
@@ -104,20 +106,22 @@ class _Kept:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._survey: Survey | None = None
-        self._until = self.read_at = 0.0
+        self._until = 0.0
+        self._forgotten = 0  # how often
 
     def get(self) -> Survey:
         """Return a survey; whoever comes while one is read waits for that one."""
         with self._lock:
             if self._survey is None or time.monotonic() >= self._until:
-                began = time.monotonic()
+                forgotten = self._forgotten
                 self._survey = read(timezone.now())
-                took = time.monotonic() - began
-                self.read_at, self._until = began, began + took + _keep(took)
+                now = time.monotonic()
+                self._until = now + _keep(now - self._survey.read_at) if forgotten == self._forgotten else 0.0
             return self._survey
 
     def forget(self) -> None:
-        """Have the next one read anew."""
+        """Have the next one read anew, also if one is being read just now."""
+        self._forgotten += 1
         self._until = 0.0
 
     def forget_what_is_old(self, _changed: object) -> None:
@@ -138,17 +142,14 @@ def survey() -> Survey:
     return _kept.get()
 
 
-def read_at() -> float:
-    """Return when the last survey was read, by time.monotonic()."""
-    return _kept.read_at
-
-
 def read(now: datetime) -> Survey:
     """Read what the overview shows: eight queries with those of health."""
+    read_at = time.monotonic()
     counts, minutes = _tallies(now)
     failures, is_cut = _failures(now)
     return Survey(
         at=now,
+        read_at=read_at,
         health=health.look(now),
         counts=counts,
         minutes=minutes,

@@ -26,11 +26,13 @@ PAGES_APART: Final = 0.125
 """Seconds from a hint to one of the admin's pages to the next one's in this process, if it names a few rows."""
 BUSY_APART: Final = 0.5
 """The same after a hint with many: workers need the machine more than pages do then."""
-_FEW: Final = 4  # rows
+_FEW: Final = 4  # rows in the time between two hints
 JOBS_APART: Final = 0.02  # between visitors' jobs, which cost less
 CHECK_EVERY: Final = 60.0  # seconds between two looks at whether the user still may
 LONGEST_TEXT: Final = 1024  # characters that a browser may send, which are not read
 
+FAILED: Final = 1011
+"""Close code that has the page try again."""
 REFUSED: Final = 4403
 """Close code that tells the page not to try again."""
 TOO_BIG: Final = 1009
@@ -45,6 +47,7 @@ class HintConsumer(AsyncWebsocketConsumer):
     _hub: Hub | None = None
     _check: "asyncio.Task[None] | None" = None
     _waiting: Changed | None = None
+    _waiting_since = 0.0
     _turns: Turns | None = None
     _is_asking = False
     _sent_at = 0.0
@@ -60,8 +63,13 @@ class HintConsumer(AsyncWebsocketConsumer):
         """Return what of a change this socket tells."""
         raise NotImplementedError
 
-    def apart(self, changed: Changed) -> float:
-        """Return how many seconds after such a hint the next browser with a socket of this kind may have one."""
+    def apart(self, changed: Changed, *, within: float) -> float:
+        """Return how many seconds after such a hint the next browser with a socket of this kind may have one.
+
+        Args:
+            changed: what the hint tells.
+            within: the seconds in which that changed.
+        """
         raise NotImplementedError
 
     async def connect(self) -> None:
@@ -78,13 +86,24 @@ class HintConsumer(AsyncWebsocketConsumer):
         self._hub = hub_of_this_loop()
         self._hub.join(self)
 
+    async def __call__(self, *args: Any) -> None:
+        """Serve a browser; however it ends, the others do not wait for its turns any more."""
+        try:
+            await super().__call__(*args)
+        finally:
+            self._leave()
+
     async def disconnect(self, code: int) -> None:
         """Hear of nothing more."""
+        self._leave()
+
+    def _leave(self) -> None:
         if self._hub is not None:
             self._hub.leave(self)
         if self._turns is not None:
             self._turns.members -= 1
             self._turns.withdraw(self._flush)
+        self._hub = self._turns = None
         for task in filter(None, (self._check, getattr(self, "_writer", None))):
             task.cancel()
 
@@ -101,10 +120,13 @@ class HintConsumer(AsyncWebsocketConsumer):
         """Tell the page what changed, at once or together with what else changes until it has its turn."""
         if self._turns is None or not self.topics(changed):
             return
-        self._waiting = changed if self._waiting is None else self._waiting | changed
+        now = asyncio.get_running_loop().time()
+        if self._waiting is None:
+            self._waiting, self._waiting_since = changed, now
+        else:
+            self._waiting |= changed
         if not self._is_asking:
             self._is_asking = True
-            now = asyncio.get_running_loop().time()
             self._turns.ask(self._flush, earliest=max(now, self._sent_at + SEND_EVERY))
 
     def _flush(self) -> float:
@@ -112,15 +134,17 @@ class HintConsumer(AsyncWebsocketConsumer):
         if changed is None or self._turns is None:
             return 0.0
         self._sent_at = asyncio.get_running_loop().time()
-        apart = self.apart(changed)
+        apart = self.apart(changed, within=self._sent_at - self._waiting_since)
         # How long the page shall let pass between two fetches, whatever it knows to be old: all shall have a turn.
         pause = max(SEND_EVERY, round(self._turns.members * apart, 2))
         self._send_soon({"changed": self.topics(changed), "pause": pause})
         return apart
 
     def _send_soon(self, frame: dict[str, Any]) -> None:
-        if self._outbox.full():  # a browser that takes nothing: it will fetch everything when it does
-            self._outbox.get_nowait()
+        if self._outbox.full():  # a browser that takes nothing: it shall fetch everything when it does
+            while not self._outbox.empty():
+                self._outbox.get_nowait()
+            self._outbox.put_nowait(json.dumps({"live": self._hub is not None and self._hub.is_live}))
         self._outbox.put_nowait(json.dumps(frame))
 
     async def _write(self) -> None:
@@ -134,7 +158,8 @@ class HintConsumer(AsyncWebsocketConsumer):
                 may = await self.is_allowed(await self._user_by_now())
             except Exception:  # the database is away: rather no hints than some for who may not have them
                 _log.warning("A socket's user can't be checked", exc_info=True)
-                may = False
+                await self.close(code=FAILED)
+                return
             if not may:
                 await self.close(code=REFUSED)
                 return
@@ -160,9 +185,9 @@ class LiveConsumer(HintConsumer):
         """Return everything that changed."""
         return changed.topics()
 
-    def apart(self, changed: Changed) -> float:
+    def apart(self, changed: Changed, *, within: float) -> float:
         """Spread the pages, which nearly every change is news for; the wider the more happens elsewhere."""
-        rows = len(changed.runs) + len(changed.tasks)
+        rows = (len(changed.runs) + len(changed.tasks)) * SEND_EVERY / max(SEND_EVERY, within)
         return BUSY_APART if changed.everything else min(BUSY_APART, PAGES_APART * max(1.0, rows / _FEW))
 
 
@@ -181,7 +206,7 @@ class JobConsumer(HintConsumer):
         """Return the run, if it changed."""
         return [f"run:{self._run}"] if changed.everything or self._run in changed.runs else []
 
-    def apart(self, changed: Changed) -> float:
+    def apart(self, changed: Changed, *, within: float) -> float:
         """Spread the visitors a little."""
         return JOBS_APART
 

@@ -89,6 +89,38 @@ def test_the_page_of_a_run_shows_progress_and_log_as_they_come_and_cancels_after
         assert Run.objects.get().status == RunStatus.CANCELLED
 
 
+def test_what_was_asked_about_is_done_although_the_page_has_changed_meanwhile(
+    site: Site, worker: Any, open_page: Any, superuser: User, until_file: Path
+) -> None:
+    run = climbing(until_file)
+    with open_page(superuser) as page:
+        open_run(page, run)
+        page.click("#sisy-buttons >> text=Cancel")
+        page.wait_for_selector("#sisy-ask[open]")
+        until_file.touch()
+        page.wait_for_selector("#sisy-buttons >> text=Run again", timeout=SOON)  # where Cancel was
+        with page.expect_response(lambda response: response.request.method == "POST") as posted:
+            page.click("#sisy-ask >> text=Yes")
+        assert posted.value.url.endswith("/cancel/")
+    assert Run.objects.count() == 1
+
+
+def test_a_list_with_selected_rows_waits_until_none_is_selected(
+    site: Site, worker: Any, open_page: Any, superuser: User, until_file: Path
+) -> None:
+    until_file.touch()  # each run is over at once
+    climbing(until_file, "first")
+    with open_page(superuser) as page:
+        page.goto("/admin/sisy/run/")
+        live(page)
+        page.check("#sisy-results input.action-select")
+        climbing(until_file, "second")
+        page.wait_for_timeout(2000)
+        assert "second" not in page.inner_text("#sisy-results")
+        page.uncheck("#sisy-results input.action-select")
+        page.wait_for_selector("#sisy-results >> text=second", timeout=SOON)
+
+
 def test_two_workers_are_watched_side_by_side_and_one_is_seen_to_leave(
     site: Site, manage: Callable[..., Process], open_page: Any, superuser: User, until_file: Path
 ) -> None:
@@ -110,7 +142,7 @@ def test_two_workers_are_watched_side_by_side_and_one_is_seen_to_leave(
         overview.wait_for_selector("#sisy-counts >> text=2 Successful", timeout=SOON)
         first.stop()
         overview.wait_for_selector("#sisy-health >> text=1 alive", timeout=SOON)
-        page.wait_for_selector("#sisy-results >> text=Stopped", timeout=SOON)
+        page.wait_for_selector("#sisy-results tbody >> text=Stopped", timeout=SOON)
 
 
 WHEN_SEEN = """() => {

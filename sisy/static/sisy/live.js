@@ -42,29 +42,32 @@ async function refresh() {
     if (document.hidden || isBusy) return;
     const began = performance.now(), since = wantedAt, groups = new Map();
     isBusy = true;
-    for (const region of regions()) {
-        // Rows that are selected for an action stay where they are.
-        if (!wanted.has(region.id) || region.querySelector("input.action-select:checked")) continue;
+    for (const id of [...wanted]) {
+        const region = document.getElementById(id);
+        if (region?.querySelector("input.action-select:checked")) continue; // selected rows stay where they are
+        wanted.delete(id);
+        if (!region) continue;
         const url = new URL(region.dataset.sisyUrl, location), parts = url.pathname.split("/"), name = parts.at(-2);
         parts[parts.length - 2] = "*";
         url.pathname = parts.join("/");
-        groups.set(url.href, [...(groups.get(url.href) ?? []), name]);
+        groups.set(url.href, [...(groups.get(url.href) ?? []), [name, id]]);
     }
-    wanted.clear();
     let failed = false, isStale = false;
-    for (const [pattern, names] of groups) {
+    for (const [pattern, pairs] of groups) {
+        const ids = pairs.map(([, id]) => id), names = pairs.map(([name]) => name).join("+");
         try {
-            const readAt = await fetchRegions(pattern.replace("/*/", `/${names.join("+")}/`));
+            const readAt = await fetchRegions(pattern.replace("/*/", `/${names}/`));
             if (readAt >= since) continue;
-            names.forEach((name) => wanted.add(`sisy-${name}`)); // read before the hint came
-            isStale = true;
+            isStale = true; // read before the hint came
         } catch {
             failed = true;
         }
+        ids.forEach((id) => wanted.add(id));
     }
-    hasFailed = failed;
+    if (groups.size) hasFailed = failed;
     isBusy = false;
-    if (isStale && wantedAt === since) rest = pause;
+    if (failed) rest = POLL;
+    else if (isStale && wantedAt === since) rest = pause;
     fetchedAt = performance.now();
     took = fetchedAt - began;
     show();
@@ -73,7 +76,8 @@ async function refresh() {
 
 async function fetchRegions(url) {
     const asked = performance.now();
-    const response = await fetch(url, {headers: {"Sisy-Live": "1"}, redirect: "manual", cache: "no-store"});
+    const signal = AbortSignal.timeout(LONGEST_WAIT);
+    const response = await fetch(url, {headers: {"Sisy-Live": "1"}, redirect: "manual", cache: "no-store", signal});
     if (response.type === "opaqueredirect" || response.status === 403) isOut = true;
     if (!response.ok) throw new Error(response.status);
     offset = serverNow(response.headers.get("Sisy-Now"));
@@ -249,6 +253,7 @@ function ask(text) {
 }
 
 async function post(form, button) {
+    const url = button?.getAttribute("formaction") ?? form.getAttribute("action"); // the page may change meanwhile
     const question = button?.dataset.sisyConfirm;
     if (question && !(await ask(question))) return;
     const body = new FormData(form);
@@ -256,7 +261,6 @@ async function post(form, button) {
     if (button) button.disabled = true;
     let response;
     try {
-        const url = button?.getAttribute("formaction") ?? form.getAttribute("action");
         response = await fetch(url, {method: "POST", body, headers: {"Sisy-Live": "1"}, redirect: "manual"});
     } catch {
         hasFailed = true;
@@ -269,7 +273,8 @@ async function post(form, button) {
     if (elsewhere) location.assign(elsewhere);
     else if (response.ok) tell(parse(await response.text()).querySelector("ul"));
     else tell(refusal());
-    fetchedAt = 0;
+    fetchedAt = took = 0;
+    pause = PAUSE;
     want(["*"]);
 }
 
@@ -319,7 +324,11 @@ document.addEventListener("click", (event) => {
 // A tab that nobody sees does nothing; one that comes back shows the truth
 
 document.addEventListener("visibilitychange", () => {
-    for (const hints of sockets) document.hidden ? hints.close() : hints.open();
+    isOut = false; // perhaps somebody has logged in elsewhere
+    for (const hints of sockets) {
+        hints.isRefused = false;
+        document.hidden ? hints.close() : hints.open();
+    }
     if (!document.hidden) want(["*"]);
 });
 
