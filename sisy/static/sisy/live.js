@@ -69,7 +69,7 @@ async function refresh() {
     if (failed) rest = POLL;
     else if (isStale && wantedAt === since) rest = pause;
     fetchedAt = performance.now();
-    took = fetchedAt - began;
+    took = failed ? 0 : fetchedAt - began;
     show();
     soon();
 }
