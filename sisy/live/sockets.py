@@ -49,7 +49,6 @@ class HintConsumer(AsyncWebsocketConsumer):
     _waiting: Changed | None = None
     _waiting_since = 0.0
     _turns: Turns | None = None
-    _is_asking = False
     _sent_at = 0.0
 
     kind = PAGES
@@ -123,14 +122,12 @@ class HintConsumer(AsyncWebsocketConsumer):
         now = asyncio.get_running_loop().time()
         if self._waiting is None:
             self._waiting, self._waiting_since = changed, now
+            self._turns.ask(self._flush, earliest=max(now, self._sent_at + SEND_EVERY))
         else:
             self._waiting |= changed
-        if not self._is_asking:
-            self._is_asking = True
-            self._turns.ask(self._flush, earliest=max(now, self._sent_at + SEND_EVERY))
 
     def _flush(self) -> float:
-        changed, self._waiting, self._is_asking = self._waiting, None, False
+        changed, self._waiting = self._waiting, None
         if changed is None or self._turns is None:
             return 0.0
         self._sent_at = asyncio.get_running_loop().time()

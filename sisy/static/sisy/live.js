@@ -14,19 +14,16 @@ function serverNow(seconds) {
 
 // Regions and what is news for them
 
-function regions() {
-    return [...document.querySelectorAll("[data-sisy-url]")];
-}
-
 function isNews(topics, on) {
-    return topics.some((topic) => topic === "*" || on.split(" ").some((word) => word === topic || word === topic.split(":")[0]));
+    const words = ["*", ...on.split(" ")];
+    return topics.some((topic) => words.includes(topic) || words.includes(topic.split(":")[0]));
 }
 
 function want(topics) {
     wantedAt = performance.now();
     rest = PAUSE; // the server has seen to it that others have their turns
     if (topics.includes("*")) lookedAt = wantedAt;
-    for (const region of regions()) {
+    for (const region of document.querySelectorAll("[data-sisy-url]")) {
         if (isNews(topics, region.dataset.sisyOn)) wanted.add(region.id);
     }
     soon();
@@ -46,17 +43,17 @@ async function refresh() {
         const region = document.getElementById(id);
         if (region?.querySelector("input.action-select:checked")) continue; // selected rows stay where they are
         wanted.delete(id);
-        if (!region) continue;
-        const url = new URL(region.dataset.sisyUrl, location), parts = url.pathname.split("/"), name = parts.at(-2);
-        parts[parts.length - 2] = "*";
-        url.pathname = parts.join("/");
-        groups.set(url.href, [...(groups.get(url.href) ?? []), [name, id]]);
+        if (!region?.dataset.sisyUrl) continue;
+        const [, before, name, after] = region.dataset.sisyUrl.match(/^([^?]*\/)([^/?]+)(\/.*)$/);
+        const group = groups.get(before + after) ?? {before, after, names: [], ids: []};
+        group.names.push(name);
+        group.ids.push(id);
+        groups.set(before + after, group);
     }
     let failed = false, isStale = false;
-    for (const [pattern, pairs] of groups) {
-        const ids = pairs.map(([, id]) => id), names = pairs.map(([name]) => name).join("+");
+    for (const {before, after, names, ids} of groups.values()) {
         try {
-            const readAt = await fetchRegions(pattern.replace("/*/", `/${names}/`));
+            const readAt = await fetchRegions(before + names.join("+") + after);
             if (readAt >= since) continue;
             isStale = true; // read before the hint came
         } catch {
@@ -243,7 +240,6 @@ function speak() {
 
 function ask(text) {
     const dialog = document.getElementById("sisy-ask");
-    if (!dialog?.showModal) return Promise.resolve(window.confirm(text));
     write(dialog.querySelector("p"), text);
     dialog.returnValue = "";
     dialog.showModal();
